@@ -1,0 +1,3 @@
+//! From the config as typed to a validated [`spec::Spec`].
+
+pub mod spec;

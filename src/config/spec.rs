@@ -1,0 +1,343 @@
+//! The validated configuration: absolute paths, sizes in bytes, defaults filled in.
+//!
+//! Invariant: a [`Spec`] holds only what the plan can work with as far as the text alone can tell; what the sources
+//! hold is looked at by `synth`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::units::Lba;
+
+/// A validated configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The config file, absolute.
+    pub config_path: PathBuf,
+    /// The VM's name and the base name of the OVA's members: `[A-Za-z0-9._-]{1,80}`.
+    pub name: String,
+    /// What every UUID, signature and hash seed derives from.
+    pub seed: String,
+    /// Times of what has no source, and the ceiling of all others.
+    pub times: Times,
+    /// The disk.
+    pub disk: DiskSpec,
+    /// One to four partitions in the order of their start.
+    pub partitions: Vec<PartitionSpec>,
+    /// The executable to take extlinux's pieces from; `Some` if any partition has a boot loader.
+    pub extlinux: Option<PathBuf>,
+    /// The virtual machine around the disk.
+    pub vm: VmSpec,
+    /// The files to publish, in the order of the config.
+    pub images: Vec<ImageSpec>,
+}
+
+/// A place in a config file, counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The file.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+/// Times that do not come from a source, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The time of what has no source.
+    pub default: i64,
+    /// Later times are lowered to this one; `None` leaves them.
+    pub clamp: Option<i64>,
+}
+
+/// `[disk]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Size of the whole image.
+    pub size: DiskSize,
+    /// How partitions are described.
+    pub table: PartitionTable,
+    /// What the first 440 bytes hold.
+    pub boot_code: BootCode,
+    /// Where the size was typed, else where `[disk]` begins.
+    pub location: Location,
+}
+
+/// Size of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskSize {
+    /// Bytes, already rounded up to a multiple of 64 KiB (to the next MiB where rounding was needed).
+    Fixed(u64),
+    /// As small as the partitions need.
+    Auto,
+}
+
+/// `[disk] table`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionTable {
+    /// A master boot record with up to four primary partitions.
+    Mbr,
+    /// The only partition is the whole image.
+    None,
+}
+
+/// `[disk] boot-code`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootCode {
+    /// Zeros.
+    None,
+    /// The first 440 bytes of this file, which exists.
+    File(PathBuf),
+}
+
+/// `[[partition]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionSpec {
+    /// Label of the file system and name in messages; at most 16 bytes, unique.
+    pub label: String,
+    /// First sector, if the config says so; else the next MiB.
+    pub start: Option<Lba>,
+    /// Size.
+    pub size: PartitionSize,
+    /// The boot flag.
+    pub active: bool,
+    /// The type byte of the partition entry.
+    pub type_code: u8,
+    /// What is in it.
+    pub filesystem: Filesystem,
+    /// Directory inside the partition where extlinux is installed, absolute (`/`), if any.
+    pub bootloader_directory: Option<ImagePath>,
+    /// Bytes wanted free for non-root users with `size = "auto"`.
+    pub free: Option<u64>,
+    /// Sources, in order; later entries win.
+    pub copies: Vec<CopySpec>,
+    /// Files written in the config; they come after the sources.
+    pub files: Vec<InlineFile>,
+    /// Where `[[partition]]` begins.
+    pub location: Location,
+}
+
+/// Size of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionSize {
+    /// Bytes, a multiple of the sector size.
+    Fixed(u64),
+    /// What is left of the disk.
+    Rest,
+    /// As small as its contents and `free` need.
+    Auto,
+}
+
+/// What a partition holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filesystem {
+    /// Nothing: all zeros.
+    None,
+    /// An ext4 file system.
+    Ext4(Ext4Spec),
+}
+
+/// `[partition.ext4]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ext4Spec {
+    /// The set of features.
+    pub features: FeatureSet,
+    /// Whether there is a journal (where the size allows one).
+    pub journal: bool,
+    /// Blocks kept for root, in percent (0 to 50); `None` is the default (5, or 0 with `size = "auto"`).
+    pub reserved_percent: Option<u8>,
+    /// Number of inodes, or `None` for one per 16 KiB and enough for the contents.
+    pub inodes: Option<u32>,
+}
+
+/// `features`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureSet {
+    /// Debian 12's set without 64bit.
+    Std,
+}
+
+/// An absolute path inside an image: components without `.`, `..`, empty names or NUL; the root has none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ImagePath(pub Vec<Vec<u8>>);
+
+impl fmt::Display for ImagePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("/");
+        }
+        for component in &self.0 {
+            write!(f, "/{}", String::from_utf8_lossy(component))?;
+        }
+        Ok(())
+    }
+}
+
+/// An entry of `copy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySpec {
+    /// The source with symlinks resolved, absolute; it exists.
+    pub from: PathBuf,
+    /// Where it goes: the directory that the contents of `from` become, or the final path of a file.
+    pub to: ImagePath,
+    /// Whether `to` was typed with a trailing slash: a file `from` then keeps its name below `to`.
+    pub to_is_directory: bool,
+    /// Owner of `to` and of all below, if given.
+    pub owner: Option<Owner>,
+    /// Permission bits (0 to 07777) of `to` and of all below, if given.
+    pub mode: Option<u16>,
+    /// gitignore patterns of what is left out, relative to `from`.
+    pub exclude: Vec<String>,
+    /// Whether to descend into other file systems.
+    pub cross_mounts: bool,
+    /// Where the entry was typed.
+    pub location: Location,
+}
+
+/// Numeric owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// An entry of `files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineFile {
+    /// Where it goes; never the root.
+    pub path: ImagePath,
+    /// Its bytes.
+    pub contents: Vec<u8>,
+    /// Permission bits, 0644 by default.
+    pub mode: u16,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// `[vm]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmSpec {
+    /// Memory in bytes, a multiple of 1 MiB.
+    pub memory: u64,
+    /// Virtual CPUs, at least 1.
+    pub cpus: u32,
+    /// What runs in it.
+    pub guest_os: GuestOs,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// VMware's hardware version, the N of `vmx-N`.
+    pub hardware_version: u32,
+    /// The controller of the disk.
+    pub scsi_controller: ScsiController,
+    /// Network cards.
+    pub networks: Vec<NetworkSpec>,
+}
+
+/// `guest-os`: one row of the table of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestOs {
+    /// The name in the config.
+    pub name: &'static str,
+    /// CIM_OperatingSystem.OSType, `ovf:id`.
+    pub ovf_id: u16,
+    /// `vmw:osType`.
+    pub vmw_os_type: &'static str,
+    /// The name for people.
+    pub description: &'static str,
+}
+
+/// `firmware`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// BIOS.
+    Bios,
+    /// UEFI.
+    Efi,
+}
+
+/// `scsi-controller`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScsiController {
+    /// LSI Logic parallel.
+    LsiLogic,
+    /// LSI Logic SAS.
+    LsiLogicSas,
+    /// BusLogic parallel.
+    BusLogic,
+    /// VMware paravirtual.
+    PvScsi,
+}
+
+/// An entry of `networks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Name of the network.
+    pub name: String,
+    /// Model of the card.
+    pub adapter: NetworkAdapter,
+}
+
+/// `adapter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkAdapter {
+    /// Intel 82545EM.
+    E1000,
+    /// Intel 82574L.
+    E1000e,
+    /// VMware paravirtual.
+    Vmxnet3,
+}
+
+/// An entry of `[images]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSpec {
+    /// The file's name.
+    pub name: String,
+    /// Its format.
+    pub format: ImageFormat,
+    /// Where it was typed; `None` for the default images.
+    pub location: Option<Location>,
+}
+
+/// Format of a published file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// The disk's bytes.
+    Raw,
+    /// A VMDK.
+    Vmdk(VmdkLayout),
+    /// An OVF package in a tar.
+    Ova {
+        /// The manifest.
+        manifest: Manifest,
+    },
+}
+
+/// `layout` of a VMDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmdkLayout {
+    /// Grains where the disk has data.
+    MonolithicSparse,
+    /// Stored-deflate grains between markers, as inside an OVA.
+    StreamOptimized,
+}
+
+/// `manifest` of an OVA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manifest {
+    /// No manifest.
+    None,
+    /// SHA-256, last member.
+    Sha256,
+}

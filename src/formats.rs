@@ -1,0 +1,1 @@
+//! How on-disk structures are encoded: no file, no path, no clock, no I/O.

@@ -1,0 +1,27 @@
+//! Virtual machine images that exist only while somebody reads them.
+//!
+//! ```text
+//! config text ──parse──▶ Spec ──plan──▶ Generation { images } ──open──▶ handle ──read──▶ bytes
+//!                  (validated)   │        (immutable)                     ▲
+//! source trees ──scan (metadata only)──▶ SourceTree                       │ fs::view ◀── fs::adapter ◀── kernel (FUSE)
+//!                                                                         │ export (no FUSE), explain
+//! ```
+//!
+//! One way, no back and forth: nothing below knows who reads it. The arrows, which a test enforces:
+//!
+//! ```text
+//! main → cli → { config, fs, synth, export }      fs → synth
+//! synth → { formats, config::spec, units }        formats → units
+//! ```
+//!
+//! - [`formats`] encodes on-disk structures and does no I/O.
+//! - [`synth`] knows where every byte of an image is and how to produce it; it knows no FUSE.
+//! - [`fs`] shows images as files; it knows no on-disk format.
+
+pub mod cli;
+pub mod config;
+pub mod export;
+pub mod formats;
+pub mod fs;
+pub mod synth;
+pub mod units;

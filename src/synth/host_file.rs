@@ -1,0 +1,361 @@
+//! The only code that opens source files for reading.
+//!
+//! Invariant: a byte is given out only from the file that was planned: same device, inode, size, mtime and ctime
+//! when it was opened and again after the bytes were read. Opening never leaves the source directory and never
+//! follows a symlink.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::source::{Change, ReadError};
+use crate::units::to_u64;
+
+/// How many source files stay open at most; far below the usual limit of 1024 descriptors.
+const OPEN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not zero");
+
+/// Timestamps of file systems have ticks of up to this length (HZ = 100 and some slack).
+const TIMESTAMP_TICK: Duration = Duration::from_millis(20);
+
+/// What must stay the same for a source file's bytes to be the planned ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device of the file system.
+    pub device: u64,
+    /// Inode on the host.
+    pub inode: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time: seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Change time: seconds and nanoseconds.
+    pub ctime: (i64, u32),
+}
+
+impl Identity {
+    /// The identity that `stat` shows.
+    #[must_use]
+    pub fn from_stat(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+            ctime: (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+        }
+    }
+
+    /// The first attribute that differs, by name.
+    fn difference(&self, now: &Self) -> Option<&'static str> {
+        [
+            ("device", self.device == now.device),
+            ("inode", self.inode == now.inode),
+            ("size", self.size == now.size),
+            ("mtime", self.mtime == now.mtime),
+            ("ctime", self.ctime == now.ctime),
+        ]
+        .into_iter()
+        .find_map(|(name, same)| (!same).then_some(name))
+    }
+}
+
+/// The kernel keeps nanoseconds below 10^9.
+pub(super) fn nanoseconds(value: impl TryInto<u32>) -> u32 {
+    value.try_into().unwrap_or(0)
+}
+
+/// A directory that source files are opened below.
+#[derive(Debug)]
+pub struct SourceDirectory {
+    /// The path as resolved from the config, for messages.
+    pub path: PathBuf,
+    /// The directory itself, so that renaming it or mounting over it changes nothing.
+    pub fd: OwnedFd,
+    /// Whether files on other file systems below it may be opened.
+    pub cross_mounts: bool,
+}
+
+/// One planned file.
+#[derive(Debug)]
+struct PlannedFile {
+    directory_index: u32,
+    /// Below its directory, without leading slash.
+    relative_path: Box<Path>,
+    identity: Identity,
+    /// Its timestamps were so fresh when scanned that a later write could have gone unseen.
+    young: bool,
+}
+
+/// All source files of a generation, and the descriptors of those read last.
+#[derive(Default)]
+pub struct HostFiles {
+    directories: Vec<Arc<SourceDirectory>>,
+    files: Vec<PlannedFile>,
+    open: Mutex<Option<LruCache<u32, Arc<OwnedFd>>>>,
+}
+
+impl fmt::Debug for HostFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostFiles")
+            .field("directories", &self.directories.len())
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One source file of a generation.
+#[derive(Clone)]
+pub struct HostFile {
+    files: Arc<HostFiles>,
+    index: u32,
+}
+
+impl fmt::Debug for HostFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostFile({})", self.path().display())
+    }
+}
+
+impl PartialEq for HostFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index && Arc::ptr_eq(&self.files, &other.files)
+    }
+}
+
+impl Eq for HostFile {}
+
+impl HostFiles {
+    /// No files yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a directory and returns its index for [`HostFiles::add_file`].
+    pub fn add_directory(&mut self, directory: Arc<SourceDirectory>) -> u32 {
+        self.directories.push(directory);
+        u32::try_from(self.directories.len().saturating_sub(1))
+            .expect("directories of a config are few")
+    }
+
+    /// Adds a planned file and returns its index, or `None` beyond 2^32 files.
+    pub fn add_file(
+        &mut self,
+        directory_index: u32,
+        relative_path: &Path,
+        identity: Identity,
+    ) -> Option<u32> {
+        let index = u32::try_from(self.files.len()).ok()?;
+        self.files.push(PlannedFile {
+            directory_index,
+            relative_path: relative_path.into(),
+            identity,
+            young: is_young(&identity),
+        });
+        Some(index)
+    }
+
+    /// How many files are planned.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// What the file at `index` was when it was planned.
+    #[must_use]
+    pub fn identity(&self, index: u32) -> Option<&Identity> {
+        self.planned(index).map(|planned| &planned.identity)
+    }
+
+    /// The path of the file at `index`, for messages.
+    #[must_use]
+    pub fn path(&self, index: u32) -> PathBuf {
+        let Some(planned) = self.planned(index) else {
+            return PathBuf::new();
+        };
+        match self.directory(planned) {
+            Some(directory) => directory.path.join(&planned.relative_path),
+            None => planned.relative_path.to_path_buf(),
+        }
+    }
+
+    /// Fills `buf` from `offset` of the file at `index`.
+    ///
+    /// # Errors
+    /// [`ReadError::Stale`] if the file is not the planned one, before or after the bytes were read;
+    /// [`ReadError::Host`] if the host cannot read it.
+    pub fn read_exact_at(&self, index: u32, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let planned = self
+            .planned(index)
+            .expect("file indices come from this table");
+        let fd = self.open(index, planned)?;
+        let mut filled = 0;
+        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pread(&fd, rest, offset.saturating_add(to_u64(filled))) {
+                Ok(0) => return Err(self.stale(index, Change::Truncated)),
+                Ok(count) => filled = filled.saturating_add(count),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(self.host_error(index, error)),
+            }
+        }
+        self.verify(index, planned, &fd)
+    }
+
+    /// A descriptor of the file at `index` whose identity was just verified, for copying by reference.
+    ///
+    /// # Errors
+    /// As [`HostFiles::read_exact_at`].
+    pub fn verified_fd(&self, index: u32) -> Result<Arc<OwnedFd>, ReadError> {
+        let planned = self
+            .planned(index)
+            .expect("file indices come from this table");
+        let fd = self.open(index, planned)?;
+        self.verify(index, planned, &fd)?;
+        Ok(fd)
+    }
+
+    fn planned(&self, index: u32) -> Option<&PlannedFile> {
+        self.files.get(usize::try_from(index).ok()?)
+    }
+
+    fn directory(&self, planned: &PlannedFile) -> Option<&SourceDirectory> {
+        self.directories
+            .get(usize::try_from(planned.directory_index).ok()?)
+            .map(AsRef::as_ref)
+    }
+
+    fn open(&self, index: u32, planned: &PlannedFile) -> Result<Arc<OwnedFd>, ReadError> {
+        if let Some(fd) = self
+            .open
+            .lock()
+            .as_mut()
+            .and_then(|open| open.get(&index).cloned())
+        {
+            return Ok(fd);
+        }
+        let directory = self
+            .directory(planned)
+            .expect("files are added with a directory of this table");
+        let mut resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        if !directory.cross_mounts {
+            resolve |= ResolveFlags::NO_XDEV;
+        }
+        // NONBLOCK: should the name have become a fifo, opening must not wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        let opened = rustix::fs::openat2(
+            &directory.fd,
+            &*planned.relative_path,
+            flags,
+            Mode::empty(),
+            resolve,
+        );
+        let fd = match opened {
+            Ok(fd) => Arc::new(fd),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO) => {
+                return Err(self.stale(index, Change::Vanished));
+            }
+            Err(error) => return Err(self.host_error(index, error)),
+        };
+        if planned.young {
+            wait_out_tick(&planned.identity);
+        }
+        self.verify(index, planned, &fd)?;
+        // Dropping an evicted descriptor closes a file; that happens after the lock is released.
+        let evicted = self
+            .open
+            .lock()
+            .get_or_insert_with(|| LruCache::new(OPEN_FILES_MAX))
+            .push(index, Arc::clone(&fd));
+        drop(evicted);
+        Ok(fd)
+    }
+
+    fn verify(&self, index: u32, planned: &PlannedFile, fd: &OwnedFd) -> Result<(), ReadError> {
+        let stat = rustix::fs::fstat(fd.as_fd()).map_err(|error| self.host_error(index, error))?;
+        let change = if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            planned.identity.difference(&Identity::from_stat(&stat))
+        } else {
+            Some("type")
+        };
+        match change {
+            None => Ok(()),
+            Some(which) => {
+                // A descriptor of the old file must not serve later reads after the name was restored.
+                let removed = self.open.lock().as_mut().and_then(|open| open.pop(&index));
+                drop(removed);
+                Err(self.stale(index, Change::Attributes(which)))
+            }
+        }
+    }
+
+    fn stale(&self, index: u32, change: Change) -> ReadError {
+        ReadError::Stale {
+            path: self.path(index),
+            change,
+        }
+    }
+
+    fn host_error(&self, index: u32, error: Errno) -> ReadError {
+        ReadError::Host {
+            path: self.path(index),
+            source: Arc::new(io::Error::from(error)),
+        }
+    }
+}
+
+impl HostFile {
+    /// The file at `index` of `files`.
+    #[must_use]
+    pub const fn new(files: Arc<HostFiles>, index: u32) -> Self {
+        Self { files, index }
+    }
+
+    /// The path, for messages.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.files.path(self.index)
+    }
+
+    /// See [`HostFiles::verified_fd`].
+    ///
+    /// # Errors
+    /// As [`HostFiles::read_exact_at`].
+    pub fn verified_fd(&self) -> Result<Arc<OwnedFd>, ReadError> {
+        self.files.verified_fd(self.index)
+    }
+}
+
+/// A write within the tick of the last one leaves equal timestamps, so a file this fresh could change unseen.
+fn is_young(identity: &Identity) -> bool {
+    remaining_tick(identity).is_some()
+}
+
+/// Waits until a write would show in the timestamps.
+fn wait_out_tick(identity: &Identity) {
+    if let Some(remaining) = remaining_tick(identity) {
+        std::thread::sleep(remaining);
+    }
+}
+
+fn remaining_tick(identity: &Identity) -> Option<Duration> {
+    let (seconds, nanoseconds) = identity.mtime.max(identity.ctime);
+    let stamp = Duration::new(u64::try_from(seconds).ok()?, nanoseconds);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    let settled = stamp.checked_add(TIMESTAMP_TICK)?;
+    // A stamp far in the future tells nothing about ticks: it was set by hand.
+    settled
+        .checked_sub(now)
+        .filter(|remaining| *remaining <= TIMESTAMP_TICK && !remaining.is_zero())
+}
