@@ -1,1 +1,6 @@
-//! How on-disk structures are encoded: no file, no path, no clock, no I/O.
+//! How on-disk structures are encoded.
+//!
+//! Invariant: pure functions over bytes and numbers; no file, no path, no clock, no I/O, no other layer but
+//! [`crate::units`].
+
+pub mod ext4;

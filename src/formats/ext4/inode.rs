@@ -1,0 +1,213 @@
+//! The inode (`struct ext4_inode`), 256 bytes with 32 of extra fields.
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::checksum::Checksum;
+use crate::units::{high16, high32, low16, low32};
+
+/// Regular file.
+pub const S_IFREG: u16 = 0o100_000;
+/// Directory.
+pub const S_IFDIR: u16 = 0o040_000;
+/// Symlink.
+pub const S_IFLNK: u16 = 0o120_000;
+
+/// The file cannot be changed.
+pub const EXT4_IMMUTABLE_FL: u32 = 0x10;
+/// The directory has an index.
+pub const EXT4_INDEX_FL: u32 = 0x1000;
+/// Blocks are found through an extent tree.
+pub const EXT4_EXTENTS_FL: u32 = 0x8_0000;
+
+/// Bytes of `i_block`: a symlink target up to one less lies in the inode itself.
+pub const I_BLOCK_LEN: usize = 60;
+/// Bytes of the fields behind the first 128.
+const EXTRA_ISIZE: u16 = 32;
+
+/// Earliest second that the timestamps hold: 1901-12-13.
+pub const SECONDS_MIN: i64 = -(1 << 31);
+/// Latest second that the timestamps hold: 2446-05-10.
+pub const SECONDS_MAX: i64 = 0x3_7fff_ffff;
+
+/// An inode as it is stored.
+#[repr(C)]
+#[derive(Debug, Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[expect(missing_docs, reason = "named as in kernel fs/ext4/ext4.h")]
+pub struct RawInode {
+    pub i_mode: U16,
+    pub i_uid: U16,
+    pub i_size_lo: U32,
+    pub i_atime: U32,
+    pub i_ctime: U32,
+    pub i_mtime: U32,
+    pub i_dtime: U32,
+    pub i_gid: U16,
+    pub i_links_count: U16,
+    pub i_blocks_lo: U32,
+    pub i_flags: U32,
+    pub i_version: U32,
+    pub i_block: [u8; I_BLOCK_LEN],
+    pub i_generation: U32,
+    pub i_file_acl_lo: U32,
+    pub i_size_high: U32,
+    pub i_obso_faddr: U32,
+    pub i_blocks_high: U16,
+    pub i_file_acl_high: U16,
+    pub i_uid_high: U16,
+    pub i_gid_high: U16,
+    pub i_checksum_lo: U16,
+    pub i_reserved: U16,
+    pub i_extra_isize: U16,
+    pub i_checksum_hi: U16,
+    pub i_ctime_extra: U32,
+    pub i_mtime_extra: U32,
+    pub i_atime_extra: U32,
+    pub i_crtime: U32,
+    pub i_crtime_extra: U32,
+    pub i_version_hi: U32,
+    pub i_projid: U32,
+    pub extra: [u8; 96],
+}
+
+const _: () = assert!(size_of::<RawInode>() == 256);
+const _: () = assert!(std::mem::offset_of!(RawInode, i_block) == 0x28);
+const _: () = assert!(std::mem::offset_of!(RawInode, i_blocks_high) == 0x74);
+const _: () = assert!(std::mem::offset_of!(RawInode, i_checksum_lo) == 0x7c);
+const _: () = assert!(std::mem::offset_of!(RawInode, i_checksum_hi) == 0x82);
+const _: () = assert!(std::mem::offset_of!(RawInode, i_projid) == 0x9c);
+
+/// What varies between inodes. All four times are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// Type and permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Number of names.
+    pub links: u16,
+    /// Blocks of the file system that belong to it, those of its tree included.
+    pub blocks: u64,
+    /// `EXT4_*_FL`.
+    pub flags: u32,
+    /// Extent root, symlink target or device number.
+    pub i_block: [u8; I_BLOCK_LEN],
+    /// Seconds since 1970, clamped to what ext4 holds.
+    pub seconds: i64,
+    /// Nanoseconds, 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+impl Inode {
+    /// The stored form, with its checksum (kernel fs/ext4/inode.c, `ext4_inode_csum`).
+    #[must_use]
+    pub fn to_raw(&self, seed: Checksum, inode_number: u32) -> RawInode {
+        let (time, time_extra) = encode_time(self.seconds, self.nanoseconds);
+        // i_blocks counts 512-byte sectors; below 2^48 of them no other unit is needed.
+        let sectors = self.blocks.saturating_mul(8);
+        let mut raw = RawInode {
+            i_mode: self.mode.into(),
+            i_uid: low16(self.uid).into(),
+            i_size_lo: low32(self.size).into(),
+            i_atime: time.into(),
+            i_ctime: time.into(),
+            i_mtime: time.into(),
+            i_dtime: U32::ZERO,
+            i_gid: low16(self.gid).into(),
+            i_links_count: self.links.into(),
+            i_blocks_lo: low32(sectors).into(),
+            i_flags: self.flags.into(),
+            i_version: U32::ZERO,
+            i_block: self.i_block,
+            i_generation: U32::ZERO,
+            i_file_acl_lo: U32::ZERO,
+            i_size_high: high32(self.size).into(),
+            i_obso_faddr: U32::ZERO,
+            i_blocks_high: low16(high32(sectors)).into(),
+            i_file_acl_high: U16::ZERO,
+            i_uid_high: high16(self.uid).into(),
+            i_gid_high: high16(self.gid).into(),
+            i_checksum_lo: U16::ZERO,
+            i_reserved: U16::ZERO,
+            i_extra_isize: EXTRA_ISIZE.into(),
+            i_checksum_hi: U16::ZERO,
+            i_ctime_extra: time_extra.into(),
+            i_mtime_extra: time_extra.into(),
+            i_atime_extra: time_extra.into(),
+            i_crtime: time.into(),
+            i_crtime_extra: time_extra.into(),
+            i_version_hi: U32::ZERO,
+            i_projid: U32::ZERO,
+            extra: [0; 96],
+        };
+        let checksum = seed.of_inode(inode_number).update(raw.as_bytes());
+        raw.i_checksum_lo = checksum.low16().into();
+        raw.i_checksum_hi = checksum.high16().into();
+        raw
+    }
+}
+
+/// A time as its two fields: 32 bits of seconds, then 2 more above and 30 of nanoseconds
+/// (kernel fs/ext4/ext4.h, `ext4_encode_extra_time`).
+fn encode_time(seconds: i64, nanoseconds: u32) -> (u32, u32) {
+    let clamped = seconds.clamp(SECONDS_MIN, SECONDS_MAX);
+    let nanoseconds = if clamped == seconds { nanoseconds } else { 0 };
+    // Epoch 0 covers -2^31..2^31, each further one the next 2^32 seconds.
+    let from_min = u64::try_from(clamped.saturating_sub(SECONDS_MIN)).expect("clamped from below");
+    let epoch = high32(from_min);
+    let low = low32(from_min) ^ (1 << 31);
+    (low, (nanoseconds << 2) | (epoch & 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_reference_bytes() {
+        // Times that a kernel 6.18 read back with nanoseconds intact.
+        assert_eq!(encode_time(0, 0), (0, 0));
+        assert_eq!(encode_time(-1, 5), (0xffff_ffff, 5 << 2));
+        assert_eq!(encode_time(SECONDS_MIN, 0), (0x8000_0000, 0));
+        assert_eq!(
+            encode_time(1 << 31, 999_999_999),
+            (0x8000_0000, (999_999_999 << 2) | 1)
+        );
+        assert_eq!(encode_time(1 << 32, 0), (0, 1));
+        assert_eq!(encode_time(SECONDS_MAX, 7), (0x7fff_ffff, (7 << 2) | 3));
+    }
+
+    #[test]
+    fn times_are_clamped() {
+        assert_eq!(encode_time(i64::MIN, 9), encode_time(SECONDS_MIN, 0));
+        assert_eq!(encode_time(i64::MAX, 9), encode_time(SECONDS_MAX, 0));
+    }
+
+    #[test]
+    fn halves_hold_wide_values() {
+        let inode = Inode {
+            mode: S_IFREG | 0o644,
+            uid: 4_000_000_000,
+            gid: 0x0001_0064,
+            size: 0x12_3456_789a,
+            links: 1,
+            blocks: 0x1_0000_0000,
+            flags: EXT4_EXTENTS_FL,
+            i_block: [0; I_BLOCK_LEN],
+            seconds: 1,
+            nanoseconds: 2,
+        };
+        let raw = inode.to_raw(Checksum::of_uuid(&[1; 16]), 12);
+        assert_eq!((raw.i_uid.get(), raw.i_uid_high.get()), (0x2800, 0xee6b));
+        assert_eq!((raw.i_gid.get(), raw.i_gid_high.get()), (0x64, 1));
+        assert_eq!(
+            (raw.i_size_lo.get(), raw.i_size_high.get()),
+            (0x3456_789a, 0x12)
+        );
+        assert_eq!((raw.i_blocks_lo.get(), raw.i_blocks_high.get()), (0, 8));
+    }
+}

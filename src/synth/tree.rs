@@ -1,0 +1,366 @@
+//! The directory tree of one partition: metadata of the sources, merged as the config says.
+//!
+//! Invariant: only metadata is read here, never the contents of a file; and nothing that differs between hosts
+//! (inode numbers, devices, the order of readdir) reaches a [`Tree`].
+
+mod build;
+mod order;
+mod scan;
+
+pub use build::TreeBuilder;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::spec::{ImagePath, Location};
+
+/// Index of a node in [`Tree::nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+impl NodeId {
+    /// The root directory.
+    pub const ROOT: Self = Self(0);
+    /// The directory `/lost+found`, which every tree has.
+    pub const LOST_AND_FOUND: Self = Self(1);
+
+    /// The index as a `usize`.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).expect("usize is 64 bits wide")
+    }
+}
+
+/// Seconds and nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp {
+    /// Seconds; negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds, 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+/// What an inode says of its file besides where the bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits, 0 to 07777.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Modification time; the other times are set to the same.
+    pub mtime: Timestamp,
+    /// Whether the file carries ext4's immutable flag.
+    pub immutable: bool,
+}
+
+/// A file, directory or symlink.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Owner, mode, time.
+    pub attributes: Attributes,
+    /// How many names it has inside the tree (for a directory: how many subdirectories, which its `..` count).
+    pub link_count: u32,
+    /// The directory that holds its first name; the root's is the root.
+    pub parent: NodeId,
+    /// What it is.
+    pub kind: NodeKind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    /// A directory; its entries are sorted by name bytes, without `.` and `..`.
+    Directory(Vec<Entry>),
+    /// A regular file.
+    File {
+        /// Length in bytes.
+        size: u64,
+        /// Where the bytes are.
+        content: Content,
+    },
+    /// A symlink and its target, 1 to 4095 bytes.
+    Symlink(Box<[u8]>),
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// 1 to 255 bytes without `/` and NUL.
+    pub name: Box<[u8]>,
+    /// What it names.
+    pub node: NodeId,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In the source file with this index in the generation's `HostFiles`.
+    Host(u32),
+    /// In memory: a file of the config, or one of the boot loader.
+    Inline(Arc<[u8]>),
+}
+
+/// A complete tree. Nodes are numbered so that a directory's children are contiguous and subtrees nest: the root, its
+/// children, then each child's subtree in the order of names.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    nodes: Vec<Node>,
+}
+
+/// How many nodes of each kind a tree has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TreeCounts {
+    /// Directories, the root and lost+found included.
+    pub directories: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Symlinks.
+    pub symlinks: u64,
+    /// Bytes of all regular files.
+    pub file_bytes: u64,
+}
+
+impl Tree {
+    /// All nodes; index 0 is the root, 1 is lost+found.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node with this id, which is of this tree.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        self.nodes
+            .get(id.index())
+            .expect("node ids come from this tree")
+    }
+
+    /// The entries of a directory; none for other nodes.
+    #[must_use]
+    pub fn entries(&self, id: NodeId) -> &[Entry] {
+        match &self.node(id).kind {
+            NodeKind::Directory(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The node at `path`, if there is one; symlinks are not followed.
+    #[must_use]
+    pub fn find(&self, path: &ImagePath) -> Option<NodeId> {
+        path.0.iter().try_fold(NodeId::ROOT, |directory, name| {
+            let entries = self.entries(directory);
+            let index = entries
+                .binary_search_by(|entry| (*entry.name).cmp(name))
+                .ok()?;
+            entries.get(index).map(|entry| entry.node)
+        })
+    }
+
+    /// Replaces the bytes of an inline file by others of the same length.
+    ///
+    /// # Panics
+    /// If the node is no inline file of that length: the plan would not hold any more.
+    pub fn replace_inline(&mut self, id: NodeId, bytes: Arc<[u8]>) {
+        let node = self
+            .nodes
+            .get_mut(id.index())
+            .expect("node ids come from this tree");
+        match &mut node.kind {
+            NodeKind::File {
+                content: Content::Inline(old),
+                ..
+            } if old.len() == bytes.len() => *old = bytes,
+            _ => panic!("only an inline file is replaced, by as many bytes"),
+        }
+    }
+
+    /// The first name of a node from the root, for messages: `/boot/vmlinuz`.
+    #[must_use]
+    pub fn path_of(&self, id: NodeId) -> String {
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let parent = self.node(at).parent;
+            let name = self.entries(parent).iter().find(|entry| entry.node == at);
+            names.push(
+                name.map_or_else(|| "?".into(), |entry| String::from_utf8_lossy(&entry.name)),
+            );
+            at = parent;
+        }
+        names.push("".into());
+        names.reverse();
+        if names.len() == 1 {
+            "/".to_owned()
+        } else {
+            names.join("/")
+        }
+    }
+
+    /// Counts of nodes by kind.
+    #[must_use]
+    pub fn counts(&self) -> TreeCounts {
+        let mut counts = TreeCounts::default();
+        for node in &self.nodes {
+            match &node.kind {
+                NodeKind::Directory(_) => counts.directories = counts.directories.saturating_add(1),
+                NodeKind::File { size, .. } => {
+                    counts.files = counts.files.saturating_add(1);
+                    counts.file_bytes = counts.file_bytes.saturating_add(*size);
+                }
+                NodeKind::Symlink(_) => counts.symlinks = counts.symlinks.saturating_add(1),
+            }
+        }
+        counts
+    }
+}
+
+/// Something that a user should know though the plan goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeWarning {
+    /// Special files have no place in an image yet.
+    #[error("{}: {kind} is not carried into the image", path.display())]
+    SpecialFile {
+        /// The source file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Extended attributes have no place in an image yet.
+    #[error("{}: extended attribute {name} is not carried into the image", path.display())]
+    ExtendedAttribute {
+        /// The source file.
+        path: PathBuf,
+        /// The attribute's name.
+        name: String,
+    },
+    /// Another file system is mounted below a source.
+    #[error("{}: is a mount point; it becomes an empty {becomes}", path.display())]
+    MountPoint {
+        /// The mount point.
+        path: PathBuf,
+        /// What it is in the image.
+        becomes: &'static str,
+    },
+    /// A source has a file of the boot loader's.
+    #[error("{path}: the source's file is replaced by the boot loader's")]
+    BootLoaderFile {
+        /// The path in the image.
+        path: String,
+    },
+    /// More of the same.
+    #[error("{count} more of this kind: {what}")]
+    More {
+        /// How many were not named.
+        count: u64,
+        /// What they are.
+        what: &'static str,
+    },
+}
+
+impl TreeWarning {
+    /// What to do about it, if anything.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::MountPoint { .. } => Some(
+                "`cross-mounts = true` in the copy entry includes other file systems".to_owned(),
+            ),
+            Self::SpecialFile { .. } | Self::ExtendedAttribute { .. } => {
+                Some("`exclude` in the copy entry leaves it out without a warning".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a tree cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The host refused something.
+    #[error("{location}: {}: cannot be {action}", path.display())]
+    Host {
+        /// The copy entry.
+        location: Location,
+        /// The source.
+        path: PathBuf,
+        /// What was tried: `read`, `listed`, …
+        action: &'static str,
+        /// The host's error.
+        source: std::io::Error,
+    },
+    /// A directory meets something that is none.
+    #[error("{location}: {path}: {new} cannot take the place of {old}")]
+    Clash {
+        /// The entry that comes later.
+        location: Location,
+        /// The path in the image.
+        path: String,
+        /// What comes.
+        new: &'static str,
+        /// What is there.
+        old: &'static str,
+    },
+    /// A directory on the way to `to` is none.
+    #[error("{location}: {path}: is {kind} in the image, so nothing can be put below it")]
+    NotADirectory {
+        /// The entry.
+        location: Location,
+        /// The path in the image.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The source is a special file.
+    #[error("{location}: {}: is {kind}; a source is a directory or a regular file", path.display())]
+    NoSource {
+        /// The entry.
+        location: Location,
+        /// The source.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// `exclude` is no gitignore pattern.
+    #[error("{location}: exclude pattern `{pattern}`: {reason}")]
+    BadPattern {
+        /// The entry.
+        location: Location,
+        /// The pattern.
+        pattern: String,
+        /// What the matcher says.
+        reason: String,
+    },
+    /// Limits of ext4.
+    #[error("{path}: {what} is {value}; ext4 holds at most {limit}")]
+    Limit {
+        /// The path in the image.
+        path: String,
+        /// What is too large: `symlink target`, `number of names`.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl TreeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Host { action: "read", .. } => Some(
+                "miragefs reads files as the user who runs it: change the file's permissions, or leave it out with `exclude`"
+                    .to_owned(),
+            ),
+            Self::Clash { .. } => Some("remove one of the two, or give one another `to`".to_owned()),
+            Self::NotADirectory { .. } => {
+                Some("name a directory; symlinks of the image are not followed".to_owned())
+            }
+            Self::BadPattern { .. } => Some("patterns follow gitignore's rules".to_owned()),
+            _ => None,
+        }
+    }
+}

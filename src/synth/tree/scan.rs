@@ -1,0 +1,512 @@
+//! Reading the metadata of one source.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes,
+    StatxFlags,
+};
+use rustix::io::Errno;
+
+use super::build::TreeBuilder;
+use super::{Attributes, Content, NodeId, NodeKind, Timestamp, TreeError, TreeWarning};
+use crate::config::spec::CopySpec;
+use crate::synth::host_file::{HostFiles, Identity, SourceDirectory};
+
+/// How many warnings of one kind are spelt out.
+const NAMED_WARNINGS_MAX: u64 = 10;
+/// Bytes of names that one `getdents64` call may return.
+const READDIR_BUFFER_LEN: usize = 64 * 1024;
+/// Names of extended attributes of one file that are looked at.
+const XATTR_NAMES_LEN_MAX: usize = 64 * 1024;
+
+/// Adds the source that `spec` names.
+pub(super) fn copy(
+    builder: &mut TreeBuilder,
+    spec: &CopySpec,
+    files: &mut HostFiles,
+) -> Result<(), TreeError> {
+    let stat =
+        statx(CWD, &spec.from).map_err(|error| host_error(spec, &spec.from, "read", error))?;
+    match file_type(&stat) {
+        FileType::Directory => {
+            let root = open_directory(CWD, &spec.from, None)
+                .map_err(|error| host_error(spec, &spec.from, "listed", error))?;
+            let mut scan = Scan::new(builder, spec, files, root, &spec.from)?;
+            let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
+            scan.builder.node_mut(node).attributes = scan.attributes(&stat);
+            scan.extended_attributes(&spec.from);
+            scan.descend(node)
+        }
+        FileType::RegularFile => copy_file(builder, spec, files, &stat),
+        other => Err(TreeError::NoSource {
+            location: spec.location.clone(),
+            path: spec.from.clone(),
+            kind: kind_name(other),
+        }),
+    }
+}
+
+/// A source that is one file: its directory is what it is opened below.
+fn copy_file(
+    builder: &mut TreeBuilder,
+    spec: &CopySpec,
+    files: &mut HostFiles,
+    stat: &Statx,
+) -> Result<(), TreeError> {
+    let parent = spec.from.parent().unwrap_or(Path::new("/"));
+    let name = spec.from.file_name().unwrap_or_default();
+    let directory = open_directory(CWD, parent, None)
+        .map_err(|error| host_error(spec, parent, "opened", error))?;
+    let mut components = spec.to.0.clone();
+    if spec.to_is_directory || components.is_empty() {
+        components.push(name.as_bytes().to_vec());
+    }
+    let mut scan = Scan::new(builder, spec, files, directory, parent)?;
+    let (image_name, parents) = components
+        .split_last()
+        .expect("a name was pushed where there was none");
+    let node = scan.builder.make_directories(parents, &spec.location)?;
+    let relative = Path::new(name);
+    scan.regular_file(node, image_name, relative, stat)
+}
+
+/// The scan of one source.
+struct Scan<'a> {
+    builder: &'a mut TreeBuilder,
+    spec: &'a CopySpec,
+    files: &'a mut HostFiles,
+    directory_index: u32,
+    root: Arc<SourceDirectory>,
+    exclude: Gitignore,
+    /// Files with several names, by device and inode, joined within one copy entry.
+    linked: HashMap<(u64, u64), NodeId>,
+    /// Root may read everything; others are asked about with `faccessat`.
+    may_read_all: bool,
+}
+
+/// A name found in a directory.
+struct Found {
+    name: Vec<u8>,
+    stat: Statx,
+}
+
+impl<'a> Scan<'a> {
+    fn new(
+        builder: &'a mut TreeBuilder,
+        spec: &'a CopySpec,
+        files: &'a mut HostFiles,
+        fd: OwnedFd,
+        path: &Path,
+    ) -> Result<Self, TreeError> {
+        let mut patterns = GitignoreBuilder::new("");
+        for pattern in &spec.exclude {
+            let added = patterns.add_line(None, pattern);
+            added.map_err(|error| bad_pattern(spec, pattern, &error))?;
+        }
+        let exclude = patterns
+            .build()
+            .map_err(|error| bad_pattern(spec, "", &error))?;
+        let root = Arc::new(SourceDirectory {
+            path: path.to_path_buf(),
+            fd,
+            cross_mounts: spec.cross_mounts,
+        });
+        let directory_index = files.add_directory(Arc::clone(&root));
+        let may_read_all = rustix::process::geteuid().is_root();
+        Ok(Self {
+            builder,
+            spec,
+            files,
+            directory_index,
+            root,
+            exclude,
+            linked: HashMap::new(),
+            may_read_all,
+        })
+    }
+
+    /// Everything below the source's root, depth first without recursion.
+    fn descend(&mut self, root: NodeId) -> Result<(), TreeError> {
+        let mut pending = vec![(PathBuf::new(), root)];
+        while let Some((relative, node)) = pending.pop() {
+            let fd = match self.open_below(&relative) {
+                Ok(fd) => fd,
+                Err(error) => return Err(self.host_error(&relative, "listed", error)),
+            };
+            for found in self.list(&fd, &relative)? {
+                let path = relative.join(OsStr::from_bytes(&found.name));
+                if let Some(directory) = self.add(&fd, node, &found, &path)? {
+                    pending.push((path, directory));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in a directory, sorted, with their metadata, without what is excluded.
+    fn list(&self, fd: &OwnedFd, relative: &Path) -> Result<Vec<Found>, TreeError> {
+        let mut buffer = [MaybeUninit::uninit(); READDIR_BUFFER_LEN];
+        let mut names = RawDir::new(fd, &mut buffer);
+        let mut found = Vec::new();
+        while let Some(entry) = names.next() {
+            let entry = entry.map_err(|error| self.host_error(relative, "listed", error))?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let path = || relative.join(OsStr::from_bytes(name));
+            let stat = match statx(fd, Path::new(OsStr::from_bytes(name))) {
+                Ok(stat) => stat,
+                // Removed between the listing and the look at it.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(self.host_error(&path(), "examined", error)),
+            };
+            let is_directory = file_type(&stat) == FileType::Directory;
+            if !self.exclude.is_empty() && self.exclude.matched(path(), is_directory).is_ignore() {
+                continue;
+            }
+            found.push(Found {
+                name: name.to_vec(),
+                stat,
+            });
+        }
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Adds one name; returns the directory to descend into, if it is one.
+    fn add(
+        &mut self,
+        fd: &OwnedFd,
+        parent: NodeId,
+        found: &Found,
+        path: &Path,
+    ) -> Result<Option<NodeId>, TreeError> {
+        let stat = &found.stat;
+        let attributes = self.attributes(stat);
+        let is_mount_point = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        let kind = file_type(stat);
+        if is_mount_point && !self.spec.cross_mounts {
+            return self.mount_point(parent, found, path, kind).map(|()| None);
+        }
+        match kind {
+            FileType::Directory => {
+                self.extended_attributes(&self.root.path.join(path));
+                let directory = NodeKind::Directory(Vec::new());
+                self.builder
+                    .put(
+                        parent,
+                        &found.name,
+                        attributes,
+                        directory,
+                        &self.spec.location,
+                    )
+                    .map(Some)
+            }
+            FileType::RegularFile => {
+                self.check_readable(fd, found, path)?;
+                self.regular_file(parent, &found.name, path, stat)
+                    .map(|()| None)
+            }
+            FileType::Symlink => self.symlink(fd, parent, found, path).map(|()| None),
+            other => {
+                let path = self.root.path.join(path);
+                self.builder.warnings.push(TreeWarning::SpecialFile {
+                    path,
+                    kind: kind_name(other),
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Another file system begins here: an empty directory or file stands for it.
+    fn mount_point(
+        &mut self,
+        parent: NodeId,
+        found: &Found,
+        path: &Path,
+        kind: FileType,
+    ) -> Result<(), TreeError> {
+        let attributes = self.attributes(&found.stat);
+        let (node, becomes) = if kind == FileType::Directory {
+            (NodeKind::Directory(Vec::new()), "directory")
+        } else {
+            (
+                NodeKind::File {
+                    size: 0,
+                    content: Content::Inline(Arc::from([])),
+                },
+                "file",
+            )
+        };
+        self.builder.warnings.push(TreeWarning::MountPoint {
+            path: self.root.path.join(path),
+            becomes,
+        });
+        self.builder
+            .put(parent, &found.name, attributes, node, &self.spec.location)
+            .map(|_| ())
+    }
+
+    fn regular_file(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        relative: &Path,
+        stat: &Statx,
+    ) -> Result<(), TreeError> {
+        let key = (device(stat), stat.stx_ino);
+        if stat.stx_nlink > 1
+            && let Some(node) = self.linked.get(&key)
+        {
+            return self.builder.link(parent, name, *node, &self.spec.location);
+        }
+        self.extended_attributes(&self.root.path.join(relative));
+        let index = self
+            .files
+            .add_file(self.directory_index, relative, identity(stat))
+            .expect("fewer than 2^32 files are scanned");
+        let kind = NodeKind::File {
+            size: stat.stx_size,
+            content: Content::Host(index),
+        };
+        let attributes = self.attributes(stat);
+        let node = self
+            .builder
+            .put(parent, name, attributes, kind, &self.spec.location)?;
+        if stat.stx_nlink > 1 {
+            self.linked.insert(key, node);
+        }
+        Ok(())
+    }
+
+    fn symlink(
+        &mut self,
+        fd: &OwnedFd,
+        parent: NodeId,
+        found: &Found,
+        path: &Path,
+    ) -> Result<(), TreeError> {
+        let key = (device(&found.stat), found.stat.stx_ino);
+        if found.stat.stx_nlink > 1
+            && let Some(node) = self.linked.get(&key)
+        {
+            return self
+                .builder
+                .link(parent, &found.name, *node, &self.spec.location);
+        }
+        let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new())
+            .map_err(|error| self.host_error(path, "read", error))?;
+        let kind = NodeKind::Symlink(target.into_bytes().into_boxed_slice());
+        let attributes = Attributes {
+            mode: 0o777,
+            ..self.attributes(&found.stat)
+        };
+        let node = self
+            .builder
+            .put(parent, &found.name, attributes, kind, &self.spec.location)?;
+        if found.stat.stx_nlink > 1 {
+            self.linked.insert(key, node);
+        }
+        Ok(())
+    }
+
+    /// Attributes of the source with the config's overrides.
+    fn attributes(&self, stat: &Statx) -> Attributes {
+        let mode = self.spec.mode.unwrap_or(stat.stx_mode & 0o7777);
+        let (uid, gid) = match self.spec.owner {
+            Some(owner) => (owner.uid, owner.gid),
+            None => (stat.stx_uid, stat.stx_gid),
+        };
+        let seen = Timestamp {
+            seconds: stat.stx_mtime.tv_sec,
+            nanoseconds: stat.stx_mtime.tv_nsec,
+        };
+        let mtime = match self.builder.times.clamp {
+            Some(clamp) => seen.min(Timestamp {
+                seconds: clamp,
+                nanoseconds: 0,
+            }),
+            None => seen,
+        };
+        Attributes {
+            mode,
+            uid,
+            gid,
+            mtime,
+            immutable: false,
+        }
+    }
+
+    fn check_readable(&self, fd: &OwnedFd, found: &Found, path: &Path) -> Result<(), TreeError> {
+        if self.may_read_all {
+            return Ok(());
+        }
+        rustix::fs::accessat(fd, found.name.as_slice(), Access::READ_OK, AtFlags::EACCESS)
+            .map_err(|error| self.host_error(path, "read", error))
+    }
+
+    /// Names attributes that an image does not carry.
+    fn extended_attributes(&mut self, path: &Path) {
+        let mut buffer = [0_u8; 1024];
+        let listed = match rustix::fs::llistxattr(path, &mut buffer[..]) {
+            Ok(0) => return,
+            Ok(len) => buffer.get(..len).unwrap_or_default().to_vec(),
+            Err(Errno::RANGE) => {
+                let mut large = vec![0_u8; XATTR_NAMES_LEN_MAX];
+                let len = rustix::fs::llistxattr(path, &mut large[..]).unwrap_or(0);
+                large.truncate(len);
+                large
+            }
+            // No such attributes on this file system.
+            Err(_) => return,
+        };
+        for name in listed
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
+            let name = String::from_utf8_lossy(name).into_owned();
+            self.builder.warnings.push(TreeWarning::ExtendedAttribute {
+                path: path.to_path_buf(),
+                name,
+            });
+        }
+    }
+
+    fn open_below(&self, relative: &Path) -> Result<OwnedFd, Errno> {
+        let relative = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
+        open_directory(&self.root.fd, relative, Some(self.spec.cross_mounts))
+    }
+
+    fn host_error(&self, relative: &Path, action: &'static str, error: Errno) -> TreeError {
+        host_error(self.spec, &self.root.path.join(relative), action, error)
+    }
+}
+
+/// Opens a directory for listing; below a source (`cross_mounts` given) it neither leaves it nor follows symlinks.
+fn open_directory(
+    at: impl AsFd,
+    path: &Path,
+    cross_mounts: Option<bool>,
+) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = match cross_mounts {
+        None => ResolveFlags::empty(),
+        Some(true) => {
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+        }
+        Some(false) => {
+            ResolveFlags::BENEATH
+                | ResolveFlags::NO_SYMLINKS
+                | ResolveFlags::NO_MAGICLINKS
+                | ResolveFlags::NO_XDEV
+        }
+    };
+    rustix::fs::openat2(at, path, flags, Mode::empty(), resolve)
+}
+
+fn statx(at: impl AsFd, path: &Path) -> Result<Statx, Errno> {
+    rustix::fs::statx(at, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+}
+
+fn file_type(stat: &Statx) -> FileType {
+    FileType::from_raw_mode(stat.stx_mode.into())
+}
+
+fn device(stat: &Statx) -> u64 {
+    rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)
+}
+
+fn identity(stat: &Statx) -> Identity {
+    Identity {
+        device: device(stat),
+        inode: stat.stx_ino,
+        size: stat.stx_size,
+        mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
+        ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+    }
+}
+
+fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Directory => "a directory",
+        FileType::RegularFile => "a regular file",
+        FileType::Symlink => "a symlink",
+        FileType::Fifo => "a fifo",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "a file of unknown type",
+    }
+}
+
+fn host_error(spec: &CopySpec, path: &Path, action: &'static str, error: Errno) -> TreeError {
+    TreeError::Host {
+        location: spec.location.clone(),
+        path: path.to_path_buf(),
+        action,
+        source: error.into(),
+    }
+}
+
+fn bad_pattern(spec: &CopySpec, pattern: &str, error: &ignore::Error) -> TreeError {
+    TreeError::BadPattern {
+        location: spec.location.clone(),
+        pattern: pattern.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// Warnings, of which each kind is spelt out a few times and then counted.
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    named: Vec<TreeWarning>,
+    special_files: u64,
+    extended_attributes: u64,
+}
+
+impl Warnings {
+    pub(super) fn push(&mut self, warning: TreeWarning) {
+        let count = match warning {
+            TreeWarning::SpecialFile { .. } => &mut self.special_files,
+            TreeWarning::ExtendedAttribute { .. } => &mut self.extended_attributes,
+            other => return self.named.push(other),
+        };
+        *count = count.saturating_add(1);
+        if *count <= NAMED_WARNINGS_MAX {
+            self.named.push(warning);
+        }
+    }
+
+    pub(super) fn into_vec(mut self) -> Vec<TreeWarning> {
+        for (total, what) in [
+            (
+                self.special_files,
+                "special files that are not carried into the image",
+            ),
+            (
+                self.extended_attributes,
+                "extended attributes that are not carried into the image",
+            ),
+        ] {
+            let count = total.saturating_sub(NAMED_WARNINGS_MAX);
+            if count > 0 {
+                self.named.push(TreeWarning::More { count, what });
+            }
+        }
+        self.named
+    }
+}
