@@ -3,6 +3,7 @@
 //! Invariant: nothing here knows FUSE; only [`host_file`] and [`tree`] touch the host's file systems.
 
 pub mod data_map;
+pub mod ext4;
 pub mod generation;
 pub mod host_file;
 pub mod source;

@@ -1,1 +1,8 @@
-//! The integration tests.
+//! The integration tests: one binary, one module per topic.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    reason = "a test that overflows or unwraps nothing fails, as it should"
+)]
+
+mod ext4;

@@ -33,7 +33,11 @@ pub(super) fn order(nodes: Vec<Node>) -> Vec<Node> {
             continue;
         };
         let first_visit = visits.len();
-        for entry in entries {
+        // lost+found is numbered first, so its contents are too: numbers follow the order of visits everywhere.
+        let (first, others): (Vec<_>, Vec<_>) = entries
+            .iter()
+            .partition(|entry| entry.node == NodeId::LOST_AND_FOUND);
+        for entry in first.into_iter().chain(others) {
             let child = number(entry.node, new);
             if matches!(
                 nodes.get(entry.node.index()).map(|node| &node.kind),

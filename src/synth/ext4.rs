@@ -1,0 +1,20 @@
+//! An ext4 file system computed from a tree.
+//!
+//! Planning decides inode numbers, block numbers and checksums of bitmaps once; rendering any block afterwards takes
+//! nothing but the plan, and cannot fail. File contents are read from their sources when they are asked for.
+//!
+//! Invariant: every block has exactly one owner, and the bitmaps say so.
+
+mod alloc;
+mod directory;
+mod error;
+mod layout;
+mod plan;
+mod render;
+mod source;
+mod usage;
+
+pub use error::Ext4Error;
+pub use layout::{Layout, SizeRequest};
+pub use plan::{Ext4Params, Ext4Plan};
+pub use source::Ext4;

@@ -1,0 +1,92 @@
+//! Why a tree does not become an ext4 file system.
+
+use crate::units::ByteCount;
+
+/// Why an ext4 file system cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ext4Error {
+    /// The contents do not fit.
+    #[error(
+        "partition `{label}`: its contents need {}, {} more than its size of {}",
+        ByteCount(*needed), ByteCount(needed.saturating_sub(*available)), ByteCount(*available)
+    )]
+    TooSmall {
+        /// The partition.
+        label: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// The number of inodes asked for does not hold the contents.
+    #[error("partition `{label}`: its contents need {needed} inodes; `inodes` allows {available}")]
+    TooFewInodes {
+        /// The partition.
+        label: String,
+        /// Inodes needed, the ten reserved ones included.
+        needed: u64,
+        /// Inodes there are.
+        available: u64,
+    },
+    /// More inodes than groups can hold.
+    #[error(
+        "partition `{label}`: {needed} inodes do not fit {groups} block groups of at most 32768 inodes each"
+    )]
+    TooManyInodes {
+        /// The partition.
+        label: String,
+        /// Inodes needed.
+        needed: u64,
+        /// Block groups there are.
+        groups: u64,
+    },
+    /// A file beyond ext4's limit.
+    #[error("{path}: file is {}; ext4 with 4 KiB blocks holds at most {}", ByteCount(*size), ByteCount(*limit))]
+    FileTooLarge {
+        /// Path in the image.
+        path: String,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A directory beyond two levels of index.
+    #[error(
+        "{path}: directory needs {leaves} index leaves; ext4 without large_dir holds at most {limit}"
+    )]
+    DirectoryTooLarge {
+        /// Path in the image.
+        path: String,
+        /// Blocks of names.
+        leaves: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A file system beyond 32-bit block numbers.
+    #[error("partition `{label}`: {} is beyond {}, the limit of ext4 without the 64bit feature", ByteCount(*size), ByteCount(*limit))]
+    TooLarge {
+        /// The partition.
+        label: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+}
+
+impl Ext4Error {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooSmall { .. } => {
+                Some("give the partition a larger `size`, or `size = \"auto\"`".to_owned())
+            }
+            Self::TooFewInodes { needed, .. } => {
+                Some(format!("set `inodes` to at least {needed}, or to \"auto\""))
+            }
+            Self::TooManyInodes { .. } => Some("give the partition a larger `size`".to_owned()),
+            _ => None,
+        }
+    }
+}

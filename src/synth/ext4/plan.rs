@@ -1,0 +1,215 @@
+//! From a tree to a file system: numbers, layout, then the sums over both.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::alloc::{Allocation, extents};
+use super::error::Ext4Error;
+use super::layout::{Layout, Options, SizeRequest};
+use super::source::Ext4;
+use super::usage::{self, GroupUsage};
+use crate::config::spec::Ext4Spec;
+use crate::formats::ext4::BLOCK_SIZE;
+use crate::formats::ext4::checksum::Checksum;
+use crate::formats::ext4::extent::{self, Entries};
+use crate::formats::ext4::htree::HashSeed;
+use crate::formats::ext4::superblock::{JournalBackup, Superblock};
+use crate::synth::host_file::HostFiles;
+use crate::synth::tree::{NodeId, Tree};
+use crate::units::{SECTOR_SIZE, low32, to_u64};
+
+/// Percent kept for root in a file system of given size, as mke2fs has it.
+const DEFAULT_RESERVED_PERCENT: u8 = 5;
+/// The latest time that the superblock holds: 40 bits.
+const TIME_MAX: u64 = (1 << 40) - 1;
+
+/// What a file system is made of besides its tree.
+#[derive(Debug, Clone)]
+pub struct Ext4Params<'a> {
+    /// `[partition.ext4]`.
+    pub spec: &'a Ext4Spec,
+    /// Volume name, at most 16 bytes.
+    pub label: &'a str,
+    /// UUID.
+    pub uuid: Uuid,
+    /// Time of creation in seconds since 1970.
+    pub time: i64,
+    /// How large.
+    pub size: SizeRequest,
+}
+
+/// A planned file system whose inline files may still be replaced.
+#[derive(Debug)]
+pub struct Ext4Plan {
+    pub(super) tree: Tree,
+    pub(super) layout: Layout,
+    pub(super) allocation: Allocation,
+    pub(super) groups: Vec<GroupUsage>,
+    pub(super) superblock: Superblock,
+    pub(super) seed: Checksum,
+    pub(super) time: i64,
+}
+
+impl Ext4Plan {
+    /// Plans the file system.
+    ///
+    /// # Errors
+    /// [`Ext4Error`] if the tree does not fit or is beyond ext4's limits.
+    pub fn new(tree: Tree, params: &Ext4Params<'_>) -> Result<Self, Ext4Error> {
+        let hash_seed_bytes = *Uuid::new_v5(&params.uuid, b"hash seed").as_bytes();
+        let hash_seed = HashSeed::from_bytes(hash_seed_bytes);
+        let seed = Checksum::of_uuid(params.uuid.as_bytes());
+        let fixed = matches!(params.size, SizeRequest::Fixed(_));
+        let default_percent = if fixed { DEFAULT_RESERVED_PERCENT } else { 0 };
+        let options = Options {
+            journal: params.spec.journal,
+            inodes: params.spec.inodes.map(u64::from),
+            reserved_percent: params
+                .spec
+                .reserved_percent
+                .unwrap_or(default_percent)
+                .into(),
+            resize_inode: fixed,
+        };
+        let mut allocation = Allocation::new(&tree, hash_seed)?;
+        let layout = loop {
+            let layout = Layout::new(params.label, params.size, &allocation.demand, &options)?;
+            // Where blocks lie decides how many extents files have, and those may need blocks themselves.
+            if !allocation.place_trees(&tree, &layout) {
+                break layout;
+            }
+        };
+        let groups = usage::of_groups(&tree, &layout, &allocation, seed);
+        let superblock = superblock(params, &layout, &groups, hash_seed_bytes);
+        Ok(Self {
+            tree,
+            layout,
+            allocation,
+            groups,
+            superblock,
+            seed,
+            time: params.time,
+        })
+    }
+
+    /// Number of blocks.
+    #[must_use]
+    pub const fn block_count(&self) -> u64 {
+        self.layout.block_count
+    }
+
+    /// The tree.
+    #[must_use]
+    pub const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The sectors of a file's blocks, counted from the start of the partition, in the order of the file.
+    #[must_use]
+    pub fn sectors_of(&self, id: NodeId) -> Vec<u64> {
+        let sectors_per_block = BLOCK_SIZE / SECTOR_SIZE;
+        self.allocation
+            .extents(&self.layout, id, self.tree.node(id))
+            .flat_map(|extent| {
+                let start = extent.start.saturating_mul(sectors_per_block);
+                let len = u64::from(extent.len).saturating_mul(sectors_per_block);
+                start..start.saturating_add(len)
+            })
+            .collect()
+    }
+
+    /// Replaces the bytes of an inline file by as many others.
+    pub fn replace_inline(&mut self, id: NodeId, bytes: Arc<[u8]>) {
+        self.tree.replace_inline(id, bytes);
+    }
+
+    /// The file system's bytes; `len` is the partition's, whose part behind the last block is zero, and `boot_sector`
+    /// is what the partition begins with.
+    #[must_use]
+    pub fn into_source(
+        self,
+        len: u64,
+        boot_sector: Option<[u8; 512]>,
+        files: Arc<HostFiles>,
+    ) -> Ext4 {
+        Ext4::new(self, len, boot_sector, files)
+    }
+
+    /// Free bytes for users other than root, free inodes, and inodes in all.
+    #[must_use]
+    pub fn free(&self) -> (u64, u32, u32) {
+        let free = self
+            .superblock
+            .free_blocks
+            .saturating_sub(self.superblock.reserved_blocks);
+        (
+            u64::from(free).saturating_mul(BLOCK_SIZE),
+            self.superblock.free_inodes,
+            self.superblock.inode_count,
+        )
+    }
+
+    /// Bytes of the journal; 0 if there is none.
+    #[must_use]
+    pub const fn journal_len(&self) -> u64 {
+        self.layout.journal.len().saturating_mul(BLOCK_SIZE)
+    }
+}
+
+fn superblock(
+    params: &Ext4Params<'_>,
+    layout: &Layout,
+    groups: &[GroupUsage],
+    hash_seed: [u8; 16],
+) -> Superblock {
+    let used_blocks: u64 = groups
+        .iter()
+        .map(|group| u64::from(group.used_blocks))
+        .sum();
+    let used_inodes: u64 = groups
+        .iter()
+        .map(|group| u64::from(group.used_inodes))
+        .sum();
+    let inode_count = layout.group_count.saturating_mul(layout.inodes_per_group);
+    let mut label = [0; 16];
+    for (to, from) in label.iter_mut().zip(params.label.bytes()) {
+        *to = from;
+    }
+    let to_u32 = |value: u64| u32::try_from(value).expect("the layout keeps counts below 2^32");
+    Superblock {
+        inode_count: to_u32(inode_count.min(u32::MAX.into())),
+        block_count: to_u32(layout.block_count),
+        reserved_blocks: to_u32(layout.reserved_blocks),
+        free_blocks: to_u32(layout.block_count.saturating_sub(used_blocks)),
+        free_inodes: to_u32(inode_count.saturating_sub(used_inodes)),
+        inodes_per_group: to_u32(layout.inodes_per_group),
+        reserved_gdt_blocks: crate::units::low16(low32(layout.reserved_gdt_blocks)),
+        uuid: *params.uuid.as_bytes(),
+        label,
+        hash_seed,
+        time: u64::try_from(params.time).unwrap_or(0).min(TIME_MAX),
+        journal: journal_backup(layout),
+        overhead_blocks: to_u32(layout.overhead_blocks()),
+    }
+}
+
+fn journal_backup(layout: &Layout) -> Option<JournalBackup> {
+    if layout.journal.len() == 0 {
+        return None;
+    }
+    Some(JournalBackup {
+        i_block: journal_root(layout),
+        size: layout.journal.len().saturating_mul(BLOCK_SIZE),
+    })
+}
+
+/// The journal's extents; it is at most 32,768 blocks, which at most two copies interrupt.
+pub(super) fn journal_root(layout: &Layout) -> [u8; 60] {
+    let all: Vec<_> = extents(layout, layout.journal).collect();
+    debug_assert!(
+        to_u64(all.len()) <= 4,
+        "the journal's extents fit its inode"
+    );
+    extent::root(Entries::Leaf(&all))
+}

@@ -1,0 +1,656 @@
+//! From a block number to its bytes: what lies there, and how it looks.
+//!
+//! Invariant: rendering needs nothing but the plan, does no I/O and cannot fail.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "block numbers are below 2^32 and offsets within blocks below 2^12, in 64 bits"
+)]
+
+use zerocopy::IntoBytes;
+
+use super::alloc::TreeBlocks;
+use super::layout::Zone;
+use super::plan::{Ext4Plan, journal_root};
+use super::usage;
+use crate::formats::ext4::dir::{self, DirEntry, FileType};
+use crate::formats::ext4::extent::{self, BLOCK_EXTENTS_MAX, Entries, Extent, ExtentIndex};
+use crate::formats::ext4::group_desc::{
+    EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT, GROUP_DESC_SIZE, GroupDesc,
+};
+use crate::formats::ext4::inode::{
+    EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL, EXT4_INDEX_FL, I_BLOCK_LEN, Inode, S_IFDIR, S_IFLNK,
+    S_IFREG,
+};
+use crate::formats::ext4::superblock::PRIMARY_OFFSET;
+use crate::formats::ext4::{
+    BLOCK_LEN, BLOCK_SIZE, BLOCKS_PER_GROUP, Block, INODE_SIZE, INODES_PER_BLOCK, JOURNAL_INODE,
+    RESIZE_INODE, ROOT_INODE, htree, journal,
+};
+use crate::synth::tree::{Node, NodeId, NodeKind};
+use crate::units::{low16, low32, to_u64, to_usize};
+
+/// The largest link count that is stored; a directory beyond it stores 1 (kernel `EXT4_LINK_MAX`).
+const LINK_MAX: u32 = 65_000;
+
+/// What lies in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A superblock; in group 0 the boot sector is in the same block.
+    Superblock {
+        group: u64,
+    },
+    /// Group descriptors, those from `index` times 128 on.
+    GroupDescriptors {
+        index: u64,
+    },
+    /// A block kept for the growth of the descriptors.
+    ReservedGdt {
+        group: u64,
+    },
+    BlockBitmap {
+        group: u64,
+    },
+    InodeBitmap {
+        group: u64,
+    },
+    /// A block of an inode table, beginning with this inode.
+    InodeTable {
+        group: u64,
+        first_inode: u32,
+    },
+    /// Pointers to the reserved descriptor blocks.
+    Indirect,
+    Journal {
+        index: u64,
+    },
+    Directory {
+        node: NodeId,
+        index: u64,
+    },
+    Symlink {
+        node: NodeId,
+    },
+    ExtentTree {
+        node: NodeId,
+        tree: TreeBlocks,
+        index: u64,
+    },
+    Data {
+        node: NodeId,
+        index: u64,
+    },
+    Free,
+}
+
+/// A place and how many blocks from here on belong to the same object, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) place: Place,
+    pub(super) block_count: u64,
+}
+
+impl Ext4Plan {
+    /// What lies in a block of the file system.
+    pub(super) fn resolve(&self, block: u64) -> Placed {
+        let group = block / BLOCKS_PER_GROUP;
+        let within = block % BLOCKS_PER_GROUP;
+        let header = self.layout.header_blocks_of_group(group);
+        if within < header {
+            return self.resolve_header(group, within);
+        }
+        let linear = self.layout.linear_start_of_group(group) + within - header;
+        let mut placed = self.resolve_linear(linear);
+        placed.block_count = placed
+            .block_count
+            .min(self.layout.blocks_of_group(group) - within);
+        placed
+    }
+
+    fn resolve_header(&self, group: u64, within: u64) -> Placed {
+        let descriptors = self.layout.descriptor_blocks;
+        let (place, end) = if within == 0 {
+            (Place::Superblock { group }, 1)
+        } else if within <= descriptors {
+            (
+                Place::GroupDescriptors { index: within - 1 },
+                descriptors + 1,
+            )
+        } else {
+            (Place::ReservedGdt { group }, self.layout.header_blocks())
+        };
+        Placed {
+            place,
+            block_count: end - within,
+        }
+    }
+
+    fn resolve_linear(&self, linear: u64) -> Placed {
+        let layout = &self.layout;
+        let in_zone = |zone: Zone, place: fn(u64) -> Place| Placed {
+            place: place(linear - zone.start),
+            block_count: zone.end - linear,
+        };
+        if layout.data.contains(linear) {
+            self.resolve_item(layout.data, linear)
+        } else if layout.metadata.contains(linear) {
+            self.resolve_item(layout.metadata, linear)
+        } else if layout.block_bitmaps.contains(linear) {
+            in_zone(layout.block_bitmaps, |group| Place::BlockBitmap { group })
+        } else if layout.inode_bitmaps.contains(linear) {
+            in_zone(layout.inode_bitmaps, |group| Place::InodeBitmap { group })
+        } else if layout.journal.contains(linear) {
+            in_zone(layout.journal, |index| Place::Journal { index })
+        } else if layout.indirect.contains(linear) {
+            in_zone(layout.indirect, |_| Place::Indirect)
+        } else if layout.trees.contains(linear) {
+            self.resolve_tree(linear)
+        } else if linear >= layout.trees.end {
+            Placed {
+                place: Place::Free,
+                block_count: u64::MAX,
+            }
+        } else {
+            self.resolve_inode_table(linear)
+        }
+    }
+
+    /// A block of the inode tables, or of what was skipped to keep one contiguous.
+    fn resolve_inode_table(&self, linear: u64) -> Placed {
+        let layout = &self.layout;
+        let next = layout
+            .inode_tables
+            .partition_point(|start| *start <= linear);
+        let group = next
+            .checked_sub(1)
+            .expect("the first table begins behind the bitmaps");
+        let index = linear - layout.inode_tables[group];
+        if index < layout.inode_table_blocks() {
+            let group = to_u64(group);
+            let first_inode = low32(group * layout.inodes_per_group + index * INODES_PER_BLOCK + 1);
+            let block_count = layout.inode_table_blocks() - index;
+            return Placed {
+                place: Place::InodeTable { group, first_inode },
+                block_count,
+            };
+        }
+        let gap_end = layout
+            .inode_tables
+            .get(next)
+            .copied()
+            .unwrap_or(layout.indirect.start);
+        Placed {
+            place: Place::Free,
+            block_count: gap_end - linear,
+        }
+    }
+
+    /// A block of a file, directory or symlink, or of the slack behind one.
+    fn resolve_item(&self, zone: Zone, linear: u64) -> Placed {
+        let is_data = zone == self.layout.data;
+        let starts = if is_data {
+            &self.allocation.data_starts
+        } else {
+            &self.allocation.metadata_starts
+        };
+        let relative = linear - zone.start;
+        let next = starts.partition_point(|start| *start <= relative);
+        let gap_end = starts
+            .get(next)
+            .map_or(zone.end, |start| zone.start + start);
+        let Some(index) = next.checked_sub(1) else {
+            return Placed {
+                place: Place::Free,
+                block_count: gap_end - linear,
+            };
+        };
+        let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
+        let node = self.tree.node(id);
+        let is_file = matches!(node.kind, NodeKind::File { .. });
+        let offset = relative - starts[index];
+        let len = if is_file == is_data {
+            self.allocation.block_count(id, node)
+        } else {
+            0
+        };
+        if offset >= len {
+            return Placed {
+                place: Place::Free,
+                block_count: gap_end - linear,
+            };
+        }
+        let place = match node.kind {
+            NodeKind::File { .. } => Place::Data {
+                node: id,
+                index: offset,
+            },
+            NodeKind::Directory(_) => Place::Directory {
+                node: id,
+                index: offset,
+            },
+            NodeKind::Symlink(_) => Place::Symlink { node: id },
+        };
+        Placed {
+            place,
+            block_count: len - offset,
+        }
+    }
+
+    fn resolve_tree(&self, linear: u64) -> Placed {
+        let relative = linear - self.layout.trees.start;
+        // Files with a tree of their own are larger than half a gigabyte, so there are few.
+        for (node, tree) in &self.allocation.trees {
+            let len = tree.node_count + tree.leaf_count;
+            if (tree.start..tree.start + len).contains(&relative) {
+                let index = relative - tree.start;
+                let place = Place::ExtentTree {
+                    node: *node,
+                    tree: *tree,
+                    index,
+                };
+                return Placed {
+                    place,
+                    block_count: len - index,
+                };
+            }
+        }
+        Placed {
+            place: Place::Free,
+            block_count: self.layout.trees.end - linear,
+        }
+    }
+
+    /// Blocks from a place on that are zero, or that are not: `(zero, count)`, at most `placed.block_count`.
+    pub(super) fn zero_run(&self, placed: Placed) -> (bool, u64) {
+        let all = placed.block_count;
+        let flag = |group: u64, flag: u16| self.groups[to_usize(group)].flags & flag != 0;
+        match placed.place {
+            Place::Free => (true, all),
+            Place::Journal { index: 0 } => (false, 1),
+            Place::Journal { .. } => (true, all),
+            Place::ReservedGdt { group } => {
+                (group != 0 || self.layout.backup_groups.len() == 1, all)
+            }
+            Place::BlockBitmap { group } => (
+                flag(group, EXT4_BG_BLOCK_UNINIT),
+                self.same_flags(group, all, EXT4_BG_BLOCK_UNINIT),
+            ),
+            Place::InodeBitmap { group } => (
+                flag(group, EXT4_BG_INODE_UNINIT),
+                self.same_flags(group, all, EXT4_BG_INODE_UNINIT),
+            ),
+            Place::InodeTable { first_inode, .. } => self.zero_run_of_table(first_inode, all),
+            _ => (false, all),
+        }
+    }
+
+    /// Groups from `group` on, at most `max`, that agree in a flag.
+    fn same_flags(&self, group: u64, max: u64, flag: u16) -> u64 {
+        let start = to_usize(group);
+        let first = self.groups[start].flags & flag;
+        let same = self.groups[start..]
+            .iter()
+            .take_while(|other| other.flags & flag == first)
+            .count();
+        to_u64(same).min(max)
+    }
+
+    fn zero_run_of_table(&self, first_inode: u32, max: u64) -> (bool, u64) {
+        // The reserved inodes of the first block count as used.
+        match self.allocation.next_used_inode(first_inode) {
+            None => (true, max),
+            Some(used) => {
+                let zero_blocks = u64::from(used - first_inode) / INODES_PER_BLOCK;
+                if zero_blocks == 0 {
+                    (false, 1)
+                } else {
+                    (true, zero_blocks.min(max))
+                }
+            }
+        }
+    }
+
+    /// Renders a block of metadata; zeros for blocks of data and free ones.
+    pub(super) fn render(&self, place: Place) -> Block {
+        match place {
+            Place::Superblock { group } => self.render_superblock(group),
+            Place::GroupDescriptors { index } => self.render_descriptors(index),
+            Place::BlockBitmap { group }
+                if self.groups[to_usize(group)].flags & EXT4_BG_BLOCK_UNINIT == 0 =>
+            {
+                usage::block_bitmap(&self.tree, &self.layout, &self.allocation, group)
+            }
+            Place::InodeBitmap { group }
+                if self.groups[to_usize(group)].flags & EXT4_BG_INODE_UNINIT == 0 =>
+            {
+                usage::inode_bitmap(&self.layout, &self.allocation, group)
+            }
+            Place::InodeTable { first_inode, .. } => self.render_inodes(first_inode),
+            Place::Indirect => self.render_indirect(),
+            Place::Journal { index: 0 } => {
+                journal::empty(self.superblock.uuid, low32(self.layout.journal.len()))
+            }
+            Place::Directory { node, index } => self.render_directory(node, to_usize(index)),
+            Place::Symlink { node } => self.render_symlink(node),
+            Place::ExtentTree { node, tree, index } => self.render_tree(node, tree, index),
+            Place::ReservedGdt { .. }
+            | Place::BlockBitmap { .. }
+            | Place::InodeBitmap { .. }
+            | Place::Journal { .. }
+            | Place::Data { .. }
+            | Place::Free => [0; BLOCK_LEN],
+        }
+    }
+
+    /// Primary reserved descriptor blocks point to their copies (e2fsprogs lib/ext2fs/res_gdt.c).
+    pub(super) fn render_reserved_gdt(&self, block: u64) -> Block {
+        let copies = self
+            .layout
+            .backup_groups
+            .iter()
+            .skip(1)
+            .map(|group| block + group * BLOCKS_PER_GROUP);
+        pointers(copies)
+    }
+
+    fn render_superblock(&self, group: u64) -> Block {
+        let mut block = [0; BLOCK_LEN];
+        let raw = self.superblock.to_raw(low32(group));
+        let offset = if group == 0 { PRIMARY_OFFSET } else { 0 };
+        block[offset..offset + 1024].copy_from_slice(raw.as_bytes());
+        block
+    }
+
+    fn render_descriptors(&self, index: u64) -> Block {
+        let mut block = [0; BLOCK_LEN];
+        let per_block = BLOCK_SIZE / GROUP_DESC_SIZE;
+        let groups = (index * per_block)..self.layout.group_count;
+        for (slot, group) in block
+            .chunks_exact_mut(to_usize(GROUP_DESC_SIZE))
+            .zip(groups)
+        {
+            slot.copy_from_slice(
+                self.descriptor(group)
+                    .to_raw(self.seed, low32(group))
+                    .as_bytes(),
+            );
+        }
+        block
+    }
+
+    fn descriptor(&self, group: u64) -> GroupDesc {
+        let layout = &self.layout;
+        let usage = &self.groups[to_usize(group)];
+        let free_blocks = low32(layout.blocks_of_group(group)) - usage.used_blocks;
+        let free_inodes = low32(layout.inodes_per_group) - usage.used_inodes;
+        GroupDesc {
+            block_bitmap: low32(layout.physical(layout.block_bitmaps.start + group)),
+            inode_bitmap: low32(layout.physical(layout.inode_bitmaps.start + group)),
+            inode_table: low32(layout.physical(layout.inode_tables[to_usize(group)])),
+            free_blocks: low16(free_blocks),
+            free_inodes: low16(free_inodes),
+            directories: low16(usage.directories),
+            flags: usage.flags,
+            block_bitmap_checksum: usage.block_bitmap_checksum,
+            inode_bitmap_checksum: usage.inode_bitmap_checksum,
+            unused_inodes: low16(usage.unused_inodes),
+        }
+    }
+
+    /// The double-indirect block of the resize inode: its entries are the primary reserved blocks, each at its place
+    /// modulo the pointers of a block.
+    fn render_indirect(&self) -> Block {
+        let mut block = [0; BLOCK_LEN];
+        let pointers_per_block = BLOCK_SIZE / 4;
+        for reserved in 0..self.layout.reserved_gdt_blocks {
+            let number = self.layout.descriptor_blocks + reserved;
+            let at = to_usize(number % pointers_per_block * 4);
+            block[at..at + 4].copy_from_slice(&low32(number + 1).to_le_bytes());
+        }
+        block
+    }
+
+    fn render_inodes(&self, first_inode: u32) -> Block {
+        let mut block = [0; BLOCK_LEN];
+        for (slot, inode_number) in block
+            .chunks_exact_mut(to_usize(INODE_SIZE))
+            .zip(first_inode..)
+        {
+            if let Some(inode) = self.inode(inode_number) {
+                slot.copy_from_slice(inode.to_raw(self.seed, inode_number).as_bytes());
+            }
+        }
+        block
+    }
+
+    fn inode(&self, inode_number: u32) -> Option<Inode> {
+        match inode_number {
+            RESIZE_INODE if self.layout.reserved_gdt_blocks > 0 => Some(self.resize_inode()),
+            JOURNAL_INODE if self.layout.journal.len() > 0 => Some(self.journal_inode()),
+            ROOT_INODE => Some(self.node_inode(NodeId::ROOT)),
+            0..=10 => None,
+            _ => self
+                .allocation
+                .node_of_inode(inode_number)
+                .map(|id| self.node_inode(id)),
+        }
+    }
+
+    fn node_inode(&self, id: NodeId) -> Inode {
+        let node = self.tree.node(id);
+        let (type_bits, size, links) = match &node.kind {
+            NodeKind::File { size, .. } => (S_IFREG, *size, low16(node.link_count)),
+            NodeKind::Symlink(target) => (S_IFLNK, to_u64(target.len()), low16(node.link_count)),
+            NodeKind::Directory(_) => {
+                // Its own ".", its name, and ".." of each subdirectory; beyond the maximum "unknown" is stored as 1.
+                let links = node.link_count.saturating_add(2);
+                let blocks = self.allocation.block_count(id, node);
+                (
+                    S_IFDIR,
+                    blocks * BLOCK_SIZE,
+                    if links >= LINK_MAX { 1 } else { low16(links) },
+                )
+            }
+        };
+        let mut flags = if node.attributes.immutable {
+            EXT4_IMMUTABLE_FL
+        } else {
+            0
+        };
+        if self.allocation.indices.contains_key(&id) {
+            flags |= EXT4_INDEX_FL;
+        }
+        let tree_blocks = self
+            .allocation
+            .trees
+            .get(&id)
+            .map_or(0, |tree| tree.node_count + tree.leaf_count);
+        let i_block = match &node.kind {
+            NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
+                let mut bytes = [0; I_BLOCK_LEN];
+                bytes[..target.len()].copy_from_slice(target);
+                bytes
+            }
+            _ => {
+                flags |= EXT4_EXTENTS_FL;
+                self.extent_root(id, node)
+            }
+        };
+        Inode {
+            mode: type_bits | node.attributes.mode,
+            uid: node.attributes.uid,
+            gid: node.attributes.gid,
+            size,
+            links,
+            blocks: self.allocation.block_count(id, node) + tree_blocks,
+            flags,
+            i_block,
+            seconds: node.attributes.mtime.seconds,
+            nanoseconds: node.attributes.mtime.nanoseconds,
+        }
+    }
+
+    fn journal_inode(&self) -> Inode {
+        let blocks = self.layout.journal.len();
+        let i_block = journal_root(&self.layout);
+        Inode {
+            flags: EXT4_EXTENTS_FL,
+            ..self.internal_inode(blocks * BLOCK_SIZE, blocks, i_block)
+        }
+    }
+
+    /// The inode that owns the reserved descriptor blocks; its size covers all a double-indirect block reaches.
+    fn resize_inode(&self) -> Inode {
+        let pointers = BLOCK_SIZE / 4;
+        let size = (pointers * pointers + pointers + 12) * BLOCK_SIZE;
+        let copies = to_u64(self.layout.backup_groups.len());
+        let mut i_block = [0; I_BLOCK_LEN];
+        // EXT2_DIND_BLOCK is the 14th pointer.
+        let indirect = low32(self.layout.physical(self.layout.indirect.start));
+        i_block[13 * 4..14 * 4].copy_from_slice(&indirect.to_le_bytes());
+        self.internal_inode(size, 1 + self.layout.reserved_gdt_blocks * copies, i_block)
+    }
+
+    fn internal_inode(&self, size: u64, blocks: u64, i_block: [u8; I_BLOCK_LEN]) -> Inode {
+        Inode {
+            mode: S_IFREG | 0o600,
+            uid: 0,
+            gid: 0,
+            size,
+            links: 1,
+            blocks,
+            flags: 0,
+            i_block,
+            seconds: self.time,
+            nanoseconds: 0,
+        }
+    }
+
+    fn extent_root(&self, id: NodeId, node: &Node) -> [u8; I_BLOCK_LEN] {
+        let Some(tree) = self.allocation.trees.get(&id) else {
+            let all: Vec<Extent> = self.allocation.extents(&self.layout, id, node).collect();
+            return extent::root(Entries::Leaf(&all));
+        };
+        if tree.node_count == 0 {
+            let leaves = self.leaf_indices(id, *tree, 0, tree.leaf_count);
+            return extent::root(Entries::Index(&leaves, 1));
+        }
+        let per_node = to_u64(BLOCK_EXTENTS_MAX);
+        let nodes: Vec<ExtentIndex> = (0..tree.node_count)
+            .map(|index| ExtentIndex {
+                file_block: self.first_file_block(id, index * per_node),
+                node: self.tree_block(*tree, index),
+            })
+            .collect();
+        extent::root(Entries::Index(&nodes, 2))
+    }
+
+    fn render_tree(&self, id: NodeId, tree: TreeBlocks, index: u64) -> Block {
+        let seed = self.seed.of_inode(self.allocation.inode_number(id));
+        let per_node = to_u64(BLOCK_EXTENTS_MAX);
+        if index < tree.node_count {
+            let start = index * per_node;
+            let leaves = self.leaf_indices(id, tree, start, tree.leaf_count.min(start + per_node));
+            return extent::node(Entries::Index(&leaves, 1), seed);
+        }
+        let leaf = index - tree.node_count;
+        let all = self
+            .allocation
+            .extents(&self.layout, id, self.tree.node(id));
+        let extents: Vec<Extent> = all
+            .skip(to_usize(leaf * per_node))
+            .take(BLOCK_EXTENTS_MAX)
+            .collect();
+        extent::node(Entries::Leaf(&extents), seed)
+    }
+
+    fn leaf_indices(&self, id: NodeId, tree: TreeBlocks, start: u64, end: u64) -> Vec<ExtentIndex> {
+        (start..end)
+            .map(|leaf| ExtentIndex {
+                file_block: self.first_file_block(id, leaf),
+                node: self.tree_block(tree, tree.node_count + leaf),
+            })
+            .collect()
+    }
+
+    /// The first block within the file that a leaf of its extent tree covers.
+    fn first_file_block(&self, id: NodeId, leaf: u64) -> u32 {
+        let mut extents = self
+            .allocation
+            .extents(&self.layout, id, self.tree.node(id));
+        let first = extents.nth(to_usize(leaf) * BLOCK_EXTENTS_MAX);
+        first
+            .expect("leaves are counted by their extents")
+            .file_block
+    }
+
+    fn tree_block(&self, tree: TreeBlocks, index: u64) -> u64 {
+        self.layout
+            .physical(self.layout.trees.start + tree.start + index)
+    }
+
+    fn render_symlink(&self, id: NodeId) -> Block {
+        let mut block = [0; BLOCK_LEN];
+        if let NodeKind::Symlink(target) = &self.tree.node(id).kind {
+            block[..target.len()].copy_from_slice(target);
+        }
+        block
+    }
+
+    fn render_directory(&self, id: NodeId, index: usize) -> Block {
+        let inode = self.allocation.inode_number(id);
+        let parent = self.allocation.inode_number(self.tree.node(id).parent);
+        let seed = self.seed.of_inode(inode);
+        let entries = self.tree.entries(id);
+        let Some(plan) = self.allocation.indices.get(&id) else {
+            if index > 0 {
+                return dir::leaf([], seed);
+            }
+            let directory = |inode, name| DirEntry {
+                inode,
+                file_type: FileType::Directory,
+                name,
+            };
+            let dots = [
+                directory(inode, b".".as_slice()),
+                directory(parent, b"..".as_slice()),
+            ];
+            let names = entries
+                .iter()
+                .map(|entry| self.dir_entry(entry.node, &entry.name));
+            return dir::leaf(dots.into_iter().chain(names), seed);
+        };
+        if index == 0 {
+            let levels = u8::from(plan.node_count() > 0);
+            return htree::root(inode, parent, levels, &plan.root_children(), seed);
+        }
+        if index <= plan.node_count() {
+            return htree::node(&plan.node_children(index - 1), seed);
+        }
+        let names = plan.leaf(index - plan.first_leaf()).iter().map(|position| {
+            let entry = &entries[to_usize(u64::from(*position))];
+            self.dir_entry(entry.node, &entry.name)
+        });
+        dir::leaf(names, seed)
+    }
+
+    fn dir_entry<'a>(&self, id: NodeId, name: &'a [u8]) -> DirEntry<'a> {
+        let file_type = match self.tree.node(id).kind {
+            NodeKind::Directory(_) => FileType::Directory,
+            NodeKind::File { .. } => FileType::Regular,
+            NodeKind::Symlink(_) => FileType::Symlink,
+        };
+        DirEntry {
+            inode: self.allocation.inode_number(id),
+            file_type,
+            name,
+        }
+    }
+}
+
+fn pointers(blocks: impl Iterator<Item = u64>) -> Block {
+    let mut block = [0; BLOCK_LEN];
+    for (slot, number) in block.chunks_exact_mut(4).zip(blocks) {
+        slot.copy_from_slice(&low32(number).to_le_bytes());
+    }
+    block
+}

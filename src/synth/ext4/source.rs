@@ -1,0 +1,290 @@
+//! A planned file system as bytes.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "offsets are checked against the partition's length, which is below 2^45"
+)]
+
+use std::sync::Arc;
+
+use super::plan::Ext4Plan;
+use super::render::{Place, Placed};
+use crate::formats::ext4::{BLOCK_SIZE, Block};
+use crate::synth::host_file::{HostFile, HostFiles};
+use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use crate::synth::tree::{Content, NodeId, NodeKind};
+use crate::units::{to_u64, to_usize};
+
+/// A file system, its boot sector in front and zeros behind its last block.
+#[derive(Debug)]
+pub struct Ext4 {
+    plan: Ext4Plan,
+    files: Arc<HostFiles>,
+    boot_sector: Option<[u8; 512]>,
+    len: u64,
+}
+
+impl Ext4 {
+    pub(super) const fn new(
+        plan: Ext4Plan,
+        len: u64,
+        boot_sector: Option<[u8; 512]>,
+        files: Arc<HostFiles>,
+    ) -> Self {
+        Self {
+            plan,
+            files,
+            boot_sector,
+            len,
+        }
+    }
+
+    /// The plan it is rendered from.
+    #[must_use]
+    pub const fn plan(&self) -> &Ext4Plan {
+        &self.plan
+    }
+
+    fn file_system_len(&self) -> u64 {
+        self.plan.block_count() * BLOCK_SIZE
+    }
+
+    /// A block that is no file contents.
+    fn render(&self, block: u64, place: Place) -> Block {
+        match place {
+            Place::Superblock { group: 0 } => {
+                let mut bytes = self.plan.render(place);
+                if let Some(boot_sector) = &self.boot_sector {
+                    bytes[..boot_sector.len()].copy_from_slice(boot_sector);
+                }
+                bytes
+            }
+            Place::ReservedGdt { group: 0 } => self.plan.render_reserved_gdt(block),
+            _ => self.plan.render(place),
+        }
+    }
+
+    /// Fills `buf` from `offset` of a file; what is beyond its end is zero.
+    fn read_file(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let NodeKind::File { size, content } = &self.plan.tree.node(id).kind else {
+            unreachable!("only files have data");
+        };
+        let in_file = to_usize(size.saturating_sub(offset).min(to_u64(buf.len())));
+        let (bytes, padding) = buf.split_at_mut(in_file);
+        padding.fill(0);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match content {
+            Content::Host(index) => self.files.read_exact_at(*index, offset, bytes),
+            Content::Inline(contents) => {
+                let start = to_usize(offset);
+                bytes.copy_from_slice(&contents[start..start + in_file]);
+                Ok(())
+            }
+        }
+    }
+
+    /// The origin of file contents at `offset` and how far it reaches.
+    fn run_of_file(&self, id: NodeId, offset: u64) -> Run {
+        let NodeKind::File { size, content } = &self.plan.tree.node(id).kind else {
+            unreachable!("only files have data");
+        };
+        if offset >= *size {
+            let len = size.next_multiple_of(BLOCK_SIZE) - offset;
+            return Run {
+                len,
+                origin: Origin::Computed("padding of a file's last block"),
+            };
+        }
+        let origin = match content {
+            Content::Host(index) => Origin::HostFile {
+                file: HostFile::new(Arc::clone(&self.files), *index),
+                offset,
+            },
+            Content::Inline(_) => Origin::Computed("file of the config or the boot loader"),
+        };
+        Run {
+            len: size - offset,
+            origin,
+        }
+    }
+
+    fn what(&self, placed: Placed, offset_in_block: u64) -> String {
+        let plan = &self.plan;
+        let path = |node: NodeId| plan.tree.path_of(node);
+        match placed.place {
+            Place::Superblock { group: 0 }
+                if offset_in_block < 512 && self.boot_sector.is_some() =>
+            {
+                "boot sector of the partition (extlinux)".to_owned()
+            }
+            Place::Superblock { group: 0 } if offset_in_block < 1024 => {
+                "unused space before the superblock".to_owned()
+            }
+            Place::Superblock { group: 0 } => "superblock".to_owned(),
+            Place::Superblock { group } => format!("backup superblock in group {group}"),
+            Place::GroupDescriptors { index } => {
+                format!(
+                    "group descriptor {}",
+                    index * (BLOCK_SIZE / 32) + offset_in_block / 32
+                )
+            }
+            Place::ReservedGdt { group } => {
+                format!("reserved group descriptor block in group {group}")
+            }
+            Place::BlockBitmap { group } => format!("block bitmap of group {group}"),
+            Place::InodeBitmap { group } => format!("inode bitmap of group {group}"),
+            Place::InodeTable { group, first_inode } => {
+                let inode = u64::from(first_inode) + offset_in_block / 256;
+                let node = u32::try_from(inode)
+                    .ok()
+                    .and_then(|inode| plan.allocation.node_of_inode(inode));
+                let owner = match (inode, node) {
+                    (7, _) => ", for growing the file system".to_owned(),
+                    (8, _) => ", the journal".to_owned(),
+                    (_, Some(node)) => format!(", {}", path(node)),
+                    (0..=10, None) => ", reserved".to_owned(),
+                    (_, None) => ", free".to_owned(),
+                };
+                format!("inode table of group {group}: inode {inode}{owner}")
+            }
+            Place::Indirect => "indirect block of the resize inode".to_owned(),
+            Place::Journal { index } => format!("journal block {index}"),
+            Place::Directory { node, index } => format!("directory {}, block {index}", path(node)),
+            Place::Symlink { node } => format!("target of symlink {}", path(node)),
+            Place::ExtentTree { node, index, .. } => {
+                format!("extent tree of {}, block {index}", path(node))
+            }
+            Place::Data { node, .. } => format!("file {}", path(node)),
+            Place::Free => "free block".to_owned(),
+        }
+    }
+}
+
+impl ByteSource for Ext4 {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        check_range(offset, buf.len(), self.len)?;
+        let mut at = offset;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let wanted = to_u64(rest.len());
+            if at >= self.file_system_len() {
+                rest.fill(0);
+                return Ok(());
+            }
+            let block = at / BLOCK_SIZE;
+            let within = at % BLOCK_SIZE;
+            let placed = self.plan.resolve(block);
+            let is_data = matches!(placed.place, Place::Data { .. });
+            let (zero, blocks) = self.plan.zero_run(placed);
+            let run_blocks = if zero || is_data { blocks } else { 1 };
+            let len = run_blocks
+                .saturating_mul(BLOCK_SIZE)
+                .saturating_sub(within)
+                .min(wanted);
+            let (part, behind) = rest.split_at_mut(to_usize(len));
+            match placed.place {
+                Place::Data { node, index } => {
+                    self.read_file(node, index * BLOCK_SIZE + within, part)?;
+                }
+                _ if zero => part.fill(0),
+                place => {
+                    let bytes = self.render(block, place);
+                    let start = to_usize(within);
+                    part.copy_from_slice(&bytes[start..start + part.len()]);
+                }
+            }
+            at += len;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn run_at(&self, offset: u64) -> Run {
+        if offset >= self.len {
+            return Run::EMPTY;
+        }
+        let end = self.file_system_len();
+        if offset >= end {
+            return Run {
+                len: self.len - offset,
+                origin: Origin::Zero,
+            };
+        }
+        let within = offset % BLOCK_SIZE;
+        let placed = self.plan.resolve(offset / BLOCK_SIZE);
+        let (zero, blocks) = self.plan.zero_run(placed);
+        let len = blocks
+            .saturating_mul(BLOCK_SIZE)
+            .saturating_sub(within)
+            .min(end - offset);
+        match placed.place {
+            Place::Data { node, index } => {
+                let run = self.run_of_file(node, index * BLOCK_SIZE + within);
+                Run {
+                    len: run.len.min(len),
+                    origin: run.origin,
+                }
+            }
+            _ if zero => Run {
+                len,
+                origin: Origin::Zero,
+            },
+            _ => Run {
+                len,
+                origin: Origin::Computed("ext4 metadata"),
+            },
+        }
+    }
+
+    fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
+        if offset >= self.len {
+            return;
+        }
+        if offset >= self.file_system_len() {
+            let what = "behind the file system's last block".to_owned();
+            trail.push(Step {
+                what,
+                offset: offset - self.file_system_len(),
+            });
+            return;
+        }
+        let block = offset / BLOCK_SIZE;
+        let within = offset % BLOCK_SIZE;
+        let placed = self.plan.resolve(block);
+        trail.push(Step {
+            what: format!("ext4 block {block}"),
+            offset: within,
+        });
+        let what = self.what(placed, within);
+        match placed.place {
+            Place::Data { node, index } => {
+                let in_file = index * BLOCK_SIZE + within;
+                trail.push(Step {
+                    what,
+                    offset: in_file,
+                });
+                let run = self.run_of_file(node, in_file);
+                let what = match run.origin {
+                    Origin::HostFile { file, .. } => {
+                        format!("source file {}", file.path().display())
+                    }
+                    Origin::Computed(what) => what.to_owned(),
+                    Origin::Zero => "hole".to_owned(),
+                };
+                trail.push(Step {
+                    what,
+                    offset: in_file,
+                });
+            }
+            _ => trail.push(Step {
+                what,
+                offset: within,
+            }),
+        }
+    }
+}
