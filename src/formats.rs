@@ -1,1 +1,4 @@
 //! How on-disk structures are encoded: no file, no path, no clock, no I/O.
+
+pub mod mbr;
+pub mod syslinux;
