@@ -329,7 +329,8 @@ impl DiskLayout {
     /// The disk as one source.
     ///
     /// # Panics
-    /// If the partitions do not come from [`place`]: overlapping, beyond the disk, or more than the table holds.
+    /// If the partitions do not come from [`place`] (overlapping, beyond the disk, more than the table holds), or if
+    /// a source is longer than its partition.
     #[must_use]
     pub fn assemble(&self) -> SegmentMap {
         let mut map = SegmentMap::new();

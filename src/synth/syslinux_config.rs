@@ -218,8 +218,8 @@ impl<'a> Parsed<'a> {
     /// `initrd=` among the kernel's parameters; of several the last one counts.
     fn append(&mut self, rest: &'a str, line: usize) {
         let parameters = rest.split_ascii_whitespace();
-        let initrd = parameters.filter_map(|parameter| parameter.strip_prefix("initrd="));
-        if let Some(list) = initrd.last() {
+        let mut initrd = parameters.filter_map(|parameter| parameter.strip_prefix("initrd="));
+        if let Some(list) = initrd.next_back() {
             self.file_list("APPEND initrd=", list, line);
         }
     }

@@ -86,8 +86,8 @@ pub enum CarveError {
     },
 }
 
-/// Takes the boot loader's parts out of an `extlinux` or `syslinux` executable (4.x had no `ldlinux.c32`: 5.00 and
-/// later).
+/// Takes the boot loader's parts out of an `extlinux` or `syslinux` executable of syslinux 6.04; older ones without
+/// `ldlinux.c32` are refused.
 ///
 /// # Errors
 /// [`CarveError`] says which part is missing or not unique.
