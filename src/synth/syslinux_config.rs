@@ -114,6 +114,7 @@ pub fn check(
     let checker = Checker {
         config_directory: config_path.rsplit_once('/').map_or("/", |(head, _)| head),
         install_directory,
+        module_directories: &parsed.module_directories,
         exists,
     };
     let mut warnings = checker.check_start(&parsed);
@@ -138,6 +139,10 @@ struct Parsed<'a> {
     default: Option<(&'a str, usize)>,
     /// Whether a `UI` overrides it.
     has_ui: bool,
+    /// Whether stopping at the prompt is intended.
+    has_prompt: bool,
+    /// Where modules are looked for besides the boot loader's directory: `PATH`.
+    module_directories: Vec<&'a str>,
     /// Whether labels may be defined in other files.
     has_include: bool,
     files: Vec<NamedFile<'a>>,
@@ -184,6 +189,8 @@ impl<'a> Parsed<'a> {
                 self.file("INCLUDE", word, line);
             }
             "menu" => self.menu(rest, line),
+            "prompt" => self.has_prompt = word != "0",
+            "path" => self.module_directories.extend(rest.split(':')),
             "append" => self.append(rest, line),
             // Outside a label the boot loader ignores what follows here.
             _ if self.labels.is_empty() => {}
@@ -215,11 +222,10 @@ impl<'a> Parsed<'a> {
         }
     }
 
-    /// `initrd=` among the kernel's parameters; of several the last one counts.
+    /// `initrd=` among the kernel's parameters.
     fn append(&mut self, rest: &'a str, line: usize) {
         let parameters = rest.split_ascii_whitespace();
-        let mut initrd = parameters.filter_map(|parameter| parameter.strip_prefix("initrd="));
-        if let Some(list) = initrd.next_back() {
+        for list in parameters.filter_map(|parameter| parameter.strip_prefix("initrd=")) {
             self.file_list("APPEND initrd=", list, line);
         }
     }
@@ -255,6 +261,7 @@ impl<'a> Parsed<'a> {
 struct Checker<'a, F> {
     config_directory: &'a str,
     install_directory: &'a str,
+    module_directories: &'a [&'a str],
     exists: F,
 }
 
@@ -273,6 +280,7 @@ impl<F: Fn(&str) -> bool> Checker<'_, F> {
             return Vec::new();
         }
         match parsed.default {
+            None if parsed.has_prompt => Vec::new(),
             None => vec![SyslinuxWarning::NoDefault { labels: labels() }],
             // A default that is no label is taken for the name of a kernel.
             Some((name, line)) if !parsed.labels.contains(&name) && !self.is_there(name) => {
@@ -305,8 +313,14 @@ impl<F: Fn(&str) -> bool> Checker<'_, F> {
             .checked_sub(4)
             .and_then(|start| path.get(start..))
             .is_some_and(|end| end.eq_ignore_ascii_case(".c32"));
-        (self.exists)(&resolve(self.config_directory, path))
-            || is_module && (self.exists)(&resolve(self.install_directory, path))
+        let is_in = |directory: &str| (self.exists)(&resolve(directory, path));
+        is_in(self.config_directory)
+            || is_module
+                && (is_in(self.install_directory)
+                    || self
+                        .module_directories
+                        .iter()
+                        .any(|directory| is_in(directory)))
     }
 }
 
@@ -450,6 +464,13 @@ LABEL disk
             ),
             ["has neither DEFAULT nor UI, so nothing boots by itself"]
         );
+    }
+
+    #[test]
+    fn a_prompt_needs_no_default_and_path_leads_to_modules() {
+        let config = "PROMPT 1\nPATH /modules:/more\nLABEL off\nCOM32 poweroff.c32\n";
+        assert_eq!(texts(config, &["/more/poweroff.c32"]), [""; 0]);
+        assert_eq!(texts(config, &[]).len(), 1);
     }
 
     #[test]
