@@ -4,3 +4,5 @@
 //! [`crate::units`].
 
 pub mod ext4;
+pub mod mbr;
+pub mod syslinux;

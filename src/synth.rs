@@ -2,9 +2,13 @@
 //!
 //! Invariant: nothing here knows FUSE; only [`host_file`] and [`tree`] touch the host's file systems.
 
+pub mod boot;
 pub mod data_map;
+pub mod disk;
 pub mod ext4;
 pub mod generation;
 pub mod host_file;
+pub mod segments;
 pub mod source;
+pub mod syslinux_config;
 pub mod tree;

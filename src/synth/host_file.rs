@@ -5,7 +5,8 @@
 //! follows a symlink.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -335,6 +336,34 @@ impl HostFile {
     }
 }
 
+/// The whole contents of a small file that the plan needs, such as the boot loader's executable. Symlinks are
+/// followed: the user typed the path.
+///
+/// # Errors
+/// Those of the host; [`io::ErrorKind::InvalidInput`] for what is no regular file and
+/// [`io::ErrorKind::FileTooLarge`] above `limit` bytes.
+pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // NONBLOCK: should the name be a fifo, opening must not wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is no regular file",
+        ));
+    }
+    let mut contents = Vec::new();
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut contents)?;
+    if to_u64(contents.len()) > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("is larger than {limit} bytes"),
+        ));
+    }
+    Ok(contents)
+}
+
 /// A write within the tick of the last one leaves equal timestamps, so a file this fresh could change unseen.
 fn is_young(identity: &Identity) -> bool {
     remaining_tick(identity).is_some()
@@ -358,4 +387,24 @@ fn remaining_tick(identity: &Identity) -> Option<Duration> {
     settled
         .checked_sub(now)
         .filter(|remaining| *remaining <= TIMESTAMP_TICK && !remaining.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_files_are_read_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read_small_file(&path, 5).unwrap(), b"12345");
+        let kind = |path: &Path, limit| read_small_file(path, limit).unwrap_err().kind();
+        assert_eq!(kind(&path, 4), io::ErrorKind::FileTooLarge);
+        assert_eq!(kind(directory.path(), 5), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            kind(&directory.path().join("none"), 5),
+            io::ErrorKind::NotFound
+        );
+    }
 }

@@ -5,4 +5,5 @@
     reason = "a test that overflows or unwraps nothing fails, as it should"
 )]
 
+mod boot;
 mod ext4;
