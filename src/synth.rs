@@ -3,11 +3,15 @@
 //! Invariant: nothing here knows FUSE; only [`host_file`] and [`tree`] touch the host's file systems.
 
 pub mod boot;
+pub mod cache;
 pub mod data_map;
 pub mod disk;
 pub mod ext4;
+pub mod fingerprint;
 pub mod generation;
 pub mod host_file;
+pub mod partition;
+pub mod plan_error;
 pub mod segments;
 pub mod source;
 pub mod syslinux_config;
