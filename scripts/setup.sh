@@ -63,6 +63,8 @@ need_rust() {
 list_missing() {
     missing=()
     need_rust
+    # cargo fetches over TLS, and does not depend on the certificates
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
     need cc gcc libc6-dev
     need make make
     need python3 python3
@@ -108,7 +110,11 @@ as_root apt-get -qq update
 mapfile -t packages < <(with_versions "${missing[@]}")
 echo "setup.sh: installing ${packages[*]}"
 as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get -qq install -y --no-install-recommends --allow-downgrades "${packages[@]}"
+    apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends --allow-downgrades "${packages[@]}"
+# The tests start a web server of their own; the package would leave another one running.
+case " ${packages[*]} " in
+*' nginx-light '*) [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now nginx ;;
+esac
 
 list_missing
 [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}"
