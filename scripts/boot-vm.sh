@@ -16,7 +16,7 @@ usage() {
     exit 2
 }
 
-[ $# -ge 2 ] && [ $# -le 3 ] || usage
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then usage; fi
 image=$1 format=$2 controller=${3:-pvscsi}
 [ -r "$image" ] || { echo "boot-vm.sh: $image: not readable" >&2; exit 2; }
 
@@ -39,12 +39,12 @@ esac
 
 machine=q35
 case $controller in
-pvscsi) disk=(-device pvscsi -device scsi-hd,drive=disk,bootindex=0) ;;
-virtio-scsi) disk=(-device virtio-scsi-pci -device scsi-hd,drive=disk,bootindex=0) ;;
-virtio) disk=(-device virtio-blk-pci,drive=disk,bootindex=0) ;;
-nvme) disk=(-device nvme,drive=disk,serial=disk,bootindex=0) ;;
+pvscsi) disk=(-device pvscsi -device "scsi-hd,drive=disk,bootindex=0") ;;
+virtio-scsi) disk=(-device virtio-scsi-pci -device "scsi-hd,drive=disk,bootindex=0") ;;
+virtio) disk=(-device "virtio-blk-pci,drive=disk,bootindex=0") ;;
+nvme) disk=(-device "nvme,drive=disk,serial=disk,bootindex=0") ;;
 # The PIIX controller, for which the lab's kernel has a driver, is only on the older machine.
-ide) machine=pc disk=(-device ide-hd,drive=disk,bus=ide.0,bootindex=0) ;;
+ide) machine=pc disk=(-device "ide-hd,drive=disk,bus=ide.0,bootindex=0") ;;
 *) usage ;;
 esac
 
@@ -54,15 +54,15 @@ log=$(mktemp "${TMPDIR:-/tmp}/boot-vm.XXXXXX")
 trap 'rm -f "$log"' EXIT
 
 # A comma inside an option's value is written twice. restrict=on: the guest reaches nothing outside.
-# romfile= keeps the firmware from trying the network.
+# romfile= keeps the firmware from trying the network. --foreground: Ctrl-C reaches qemu too.
 start=$EPOCHREALTIME
 status=0
-timeout --kill-after=5 "$timeout_seconds" "${QEMU:-qemu-system-x86_64}" \
+timeout --foreground --kill-after=5 "$timeout_seconds" "${QEMU:-qemu-system-x86_64}" \
     -accel tcg -machine "$machine" -cpu qemu64 -smp 1 -m "${BOOT_MEMORY:-256}" \
     -nodefaults -vga none -display none -monitor none -serial stdio -no-reboot \
     -drive "file=json:${block//,/,,},id=disk,if=none,snapshot=on,cache=unsafe" "${disk[@]}" \
     -netdev user,id=net,restrict=on -device "$nic,netdev=net,romfile=" \
-    </dev/null 2>&1 | tr -d '\r' | tee "$log" || status=${PIPESTATUS[0]}
+    </dev/null 2>&1 | sed -u 's/\r//g' | tee "$log" || status=${PIPESTATUS[0]}
 seconds=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }')
 
 # The whole line: `FAIL … ok` must not pass.

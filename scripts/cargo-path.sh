@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced, not run: puts a cargo that is new enough for this project first in PATH, if there is one.
 #
 # rustup's lies in ~/.cargo/bin, which the PATH of `sudo` and of non-interactive shells lacks; Debian's lies in

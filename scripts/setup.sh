@@ -106,7 +106,8 @@ fi
 command -v apt-get >/dev/null || die "no apt-get here; missing, as Debian calls them: ${missing[*]}"
 [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "run as root, there is no sudo; missing: ${missing[*]}"
 
-as_root apt-get -qq update
+# A repository that does not answer may have nothing to do with us.
+as_root apt-get -qq update || echo "setup.sh: some of the lists of packages are old" >&2
 mapfile -t packages < <(with_versions "${missing[@]}")
 echo "setup.sh: installing ${packages[*]}"
 as_root env DEBIAN_FRONTEND=noninteractive \

@@ -6,6 +6,9 @@
 # --long sets MIRAGEFS_LONG=1: more generated cases, and the tests that take minutes.
 # REQUIRE_ALL=1 makes a test fail where it would say SKIP because a tool is missing.
 # MIRAGEFS_OVF_XSD names the schema that the OVF is checked against; nothing here downloads it.
+
+# `step` calls the functions below by name.
+# shellcheck disable=SC2317
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -29,7 +32,7 @@ step() { # NAME COMMAND...
     local name=$1 start=$SECONDS
     shift
     printf '\n== %s\n' "$name"
-    if "$@"; then
+    if "$@" 2>&1 | tee -a "$log"; then
         summary+=("ok    $((SECONDS - start)) s  $name")
     else
         summary+=("FAIL  $((SECONDS - start)) s  $name")
@@ -54,7 +57,14 @@ check_dependencies() {
 
 # --show-output: what a passing test says matters too, if it says SKIP.
 run_tests() {
-    cargo test --locked --no-fail-fast -- --show-output 2>&1 | tee "$log"
+    cargo test --locked --no-fail-fast -- --show-output
+}
+
+# How many tests passed and failed in each top-level module: formats is tier 0, synth tier 1, the suite's topics the rest.
+count_by_module() {
+    awk '/^test [^ ]+ \.\.\. (ok|FAILED)$/ { split($2, part, "::"); seen[part[1]]; count[part[1], $NF]++ }
+        END { for (module in seen) printf "%-12s %4d ok %4d failed\n", module, count[module, "ok"], count[module, "FAILED"] }' \
+        "$log" | sort
 }
 
 failed=0
@@ -62,6 +72,7 @@ scripts/setup.sh test
 use_newest_cargo
 mkdir -p target
 log=target/test.log
+: >"$log"
 
 step "formatting" cargo fmt --check
 step "lints" cargo clippy --all-targets --locked -- -D warnings
@@ -71,9 +82,9 @@ step "tests" run_tests
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"
-grep -E '^test result:' "$log" || true
+count_by_module
 echo "REQUIRE_ALL=${REQUIRE_ALL:-} MIRAGEFS_LONG=${MIRAGEFS_LONG:-} MIRAGEFS_OVF_XSD=${MIRAGEFS_OVF_XSD:-(unset)}"
-if grep -E '\bSKIP\b' "$log" | sort -u; then
+if grep -E '^SKIP\b' "$log" | sort -u; then
     echo "the lines above name what did not run"
 fi
 exit "$failed"
