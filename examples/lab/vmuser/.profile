@@ -1,0 +1,3 @@
+# Read by the login shell.
+export PATH="$HOME/bin:$PATH"
+umask 022

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Measure and print; nothing here passes or fails. criterion's benches of units first, then the scripts of benches/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PATH=$PATH:/usr/sbin:/sbin
+# shellcheck source=scripts/cargo-path.sh
+. scripts/cargo-path.sh
+
+scripts/setup.sh demo
+use_newest_cargo
+cargo build --release --locked
+cargo bench --locked
+for script in benches/*.sh; do
+    [ -x "$script" ] || continue
+    printf '\n== %s\n' "$script"
+    "$script"
+done

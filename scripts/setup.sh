@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Install what is missing on a Debian machine, and nothing else. A second run changes nothing.
+#
+#   setup.sh [demo|test]
+#
+# demo: what building, mounting, checking and booting the example needs. test (default): also what the tests run.
+# Root, or sudo, is needed only if something is missing.
+set -euo pipefail
+# Debian gives ordinary users no sbin; e2fsck and sfdisk live there.
+PATH=$PATH:/usr/sbin:/sbin
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/cargo-path.sh
+. scripts/cargo-path.sh
+
+profile=${1:-test}
+case $profile in
+demo | test) ;;
+*)
+    echo "usage: setup.sh [demo|test]" >&2
+    exit 2
+    ;;
+esac
+
+die() {
+    echo "setup.sh: $*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Put PACKAGE on the list if PROGRAM is not there.
+need() { # PROGRAM PACKAGE...
+    local program=$1
+    shift
+    command -v "$program" >/dev/null || missing+=("$@")
+}
+
+# The static busybox: another package has a program of the same name and place that cannot run in an initramfs.
+need_static_busybox() {
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' busybox-static 2>/dev/null)" = installed ] ||
+        missing+=(busybox-static)
+}
+
+# A cargo that is new enough is left alone. Debian's `-web` packages are the compiler that it builds browsers with:
+# newer than its own cargo.
+need_rust() {
+    local debian=(cargo-web rustc-web)
+    [ "$profile" = demo ] || debian+=(rustfmt-web rust-web-clippy)
+    if ! use_newest_cargo; then
+        missing+=("${debian[@]}")
+    elif [ "$profile" = test ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+        # The formatter and the linter come from where the compiler came from.
+        if command -v rustup >/dev/null; then
+            rustup component add rustfmt clippy
+        else
+            missing+=("${debian[@]}")
+        fi
+    fi
+}
+
+list_missing() {
+    missing=()
+    need_rust
+    # cargo fetches over TLS, and does not depend on the certificates
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+    need cc gcc libc6-dev
+    need make make
+    need python3 python3
+    need fusermount3 fuse3
+    need extlinux extlinux
+    need e2fsck e2fsprogs
+    need sfdisk fdisk
+    need qemu-img qemu-utils qemu-system-x86
+    need qemu-system-x86_64 qemu-utils qemu-system-x86
+    need_static_busybox
+    [ "$profile" = test ] || return 0
+    need 7zz 7zip
+    need vmdkinfo libvmdk-utils
+    need xmllint libxml2-utils
+    need nginx nginx-light
+    need setfattr attr
+    need setfacl acl
+    need setpriv util-linux
+}
+
+# qemu-utils and qemu-system-x86 must be of one version. Where a backport of one is installed that no archive offers
+# any more, apt refuses the other or removes the first: name both, with the archive's version, and allow the step back.
+with_versions() { # PACKAGE...
+    local package version
+    version=$(apt-cache policy qemu-system-x86 | awk '/Candidate:/ { print $2 }')
+    for package in "$@"; do
+        case $package in
+        qemu-*) echo "$package=$version" ;;
+        *) echo "$package" ;;
+        esac
+    done | sort -u
+}
+
+list_missing
+if [ ${#missing[@]} -eq 0 ]; then
+    echo "setup.sh: nothing is missing for $profile"
+    exit 0
+fi
+command -v apt-get >/dev/null || die "no apt-get here; missing, as Debian calls them: ${missing[*]}"
+[ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "run as root, there is no sudo; missing: ${missing[*]}"
+
+# A repository that does not answer may have nothing to do with us.
+as_root apt-get -qq update || echo "setup.sh: some of the lists of packages are old" >&2
+mapfile -t packages < <(with_versions "${missing[@]}")
+echo "setup.sh: installing ${packages[*]}"
+as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends --allow-downgrades "${packages[@]}"
+# The tests start a web server of their own; the package would leave another one running.
+case " ${packages[*]} " in
+*' nginx-light '*) [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now nginx ;;
+esac
+
+list_missing
+[ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}"
