@@ -4,5 +4,9 @@
 
 pub mod data_map;
 pub mod generation;
+pub mod grain_map;
 pub mod host_file;
+pub mod ova;
+mod region;
 pub mod source;
+pub mod vmdk;
