@@ -1,1 +1,5 @@
 //! The integration tests.
+
+mod ova;
+mod support;
+mod vmdk;
