@@ -5,4 +5,7 @@
 
 pub mod ext4;
 pub mod mbr;
+pub mod ovf;
 pub mod syslinux;
+pub mod tar;
+pub mod vmdk;

@@ -7,3 +7,6 @@
 
 mod boot;
 mod ext4;
+mod ova;
+mod support;
+mod vmdk;
