@@ -1,0 +1,341 @@
+//! What can be wrong with a config, in words.
+//!
+//! Invariant: a message starts with the object (where there is a place, `file:line:column`), says why, and names the
+//! limit that was hit; [`ConfigError::hint`] says what to do, where there is something to do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::keys::nearest;
+use super::spec::Location;
+use crate::units::{ByteCount, ParseSizeError, SECTOR_SIZE};
+
+pub use super::resolve::boot::BootError;
+pub use super::resolve::layout::LayoutError;
+
+/// A mistake in the config, with its place.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// Where; `None` for what is in no file, such as the environment or a config that cannot be read.
+    pub location: Option<Box<Location>>,
+    /// What.
+    pub kind: ConfigErrorKind,
+}
+
+impl ConfigError {
+    pub(crate) fn at(location: Location, kind: impl Into<ConfigErrorKind>) -> Self {
+        Self {
+            location: Some(Box::new(location)),
+            kind: kind.into(),
+        }
+    }
+
+    pub(crate) fn without_location(kind: ConfigErrorKind) -> Self {
+        Self {
+            location: None,
+            kind,
+        }
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.kind.hint()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
+        }
+        self.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.kind)
+    }
+}
+
+/// What is wrong.
+#[derive(Debug, Error)]
+pub enum ConfigErrorKind {
+    /// A config file or an included one cannot be read.
+    #[error("`{}`: cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// No TOML.
+    #[error("{message}")]
+    Syntax {
+        /// What the parser says.
+        message: String,
+    },
+    /// A file includes itself.
+    #[error("include of `{path}` closes a cycle")]
+    IncludeCycle {
+        /// As typed.
+        path: String,
+    },
+    /// A key that means nothing here.
+    #[error("unknown key `{key}` in {table}")]
+    UnknownKey {
+        /// As typed.
+        key: String,
+        /// The table it is in.
+        table: &'static str,
+        /// What to do.
+        advice: String,
+    },
+    /// A value of the wrong type.
+    #[error("`{key}` is {found}; expected {expected}")]
+    WrongType {
+        /// The key.
+        key: &'static str,
+        /// What was typed.
+        found: &'static str,
+        /// What goes there.
+        expected: &'static str,
+    },
+    /// An integer that 64 bits do not hold.
+    #[error("`{key}` is an integer above 2^63 - 1")]
+    IntegerTooLarge {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key without which nothing can be done.
+    #[error("`{key}` is missing in {table}")]
+    MissingKey {
+        /// The key.
+        key: &'static str,
+        /// The table that needs it.
+        table: &'static str,
+    },
+    /// Part of the config's language, but not built yet.
+    #[error("{what} is not supported yet")]
+    NotSupportedYet {
+        /// A key, or a key with its value.
+        what: String,
+        /// What is supported.
+        works: String,
+    },
+    /// A word that is none of the known ones.
+    #[error("`{key}` is \"{value}\"; expected {}", listed(known))]
+    UnknownValue {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        value: String,
+        /// What goes there.
+        known: Vec<&'static str>,
+    },
+    /// A size that cannot be read.
+    #[error("`{key}`: {reason}")]
+    Size {
+        /// The key.
+        key: &'static str,
+        /// Why.
+        reason: ParseSizeError,
+    },
+    /// A number out of its range.
+    #[error("`{key}` is {value}; it must be {min} to {max}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        value: i64,
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// A size that is no multiple of its unit, or nothing at all.
+    #[error("`{key}` is {}; it must be a multiple of {unit_name}, and not zero", ByteCount(*bytes))]
+    NotMultiple {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        bytes: u64,
+        /// The unit, in words.
+        unit_name: &'static str,
+    },
+    /// An empty text, or one with control characters.
+    #[error("`{key}` is \"{}\"; {rule}", value.escape_default())]
+    Text {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The file's stem cannot be the VM's name.
+    #[error("`name` is missing, and the file's name `{stem}` cannot stand in for it")]
+    NoName {
+        /// The stem.
+        stem: String,
+    },
+    /// No `uid:gid`.
+    #[error(
+        "`owner` is \"{value}\"; expected two numbers from 0 to 4294967294, such as \"1000:100\""
+    )]
+    Owner {
+        /// As typed.
+        value: String,
+    },
+    /// No permission bits.
+    #[error("`mode` is \"{value}\"; expected octal digits from \"0\" to \"07777\"")]
+    Mode {
+        /// As typed.
+        value: String,
+    },
+    /// A path inside an image that is none.
+    #[error("`{key}` is \"{}\"; {rule}", value.escape_default())]
+    ImagePath {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// No gitignore pattern.
+    #[error("`exclude`: `{pattern}`: {reason}")]
+    Pattern {
+        /// As typed.
+        pattern: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A file or directory that is not there.
+    #[error("`{key}`: `{}` does not exist", path.display())]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// A file or directory that we may not read.
+    #[error("`{key}`: `{}` may not be read", path.display())]
+    Forbidden {
+        /// The key.
+        key: &'static str,
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// A file or directory that cannot be looked at.
+    #[error("`{key}`: `{}` cannot be looked at", path.display())]
+    Inaccessible {
+        /// The key.
+        key: &'static str,
+        /// Absolute.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// Something of the wrong kind.
+    #[error("`{key}`: `{}` is {found}; expected {expected}", path.display())]
+    FileType {
+        /// The key.
+        key: &'static str,
+        /// Absolute.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What goes there.
+        expected: &'static str,
+    },
+    /// Partitions and the disk do not fit each other.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// What boots the machine.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// No images.
+    #[error("[images] names no image")]
+    NoImages,
+    /// A key of another format.
+    #[error("`{key}` belongs to format \"{owner}\", not to \"{format}\"")]
+    KeyOfOtherFormat {
+        /// The key.
+        key: &'static str,
+        /// The format it belongs to.
+        owner: &'static str,
+        /// The format here.
+        format: &'static str,
+    },
+    /// The environment's time.
+    #[error(
+        "environment variable SOURCE_DATE_EPOCH is \"{value}\"; expected a number of seconds from 0 to {max}"
+    )]
+    Epoch {
+        /// As set.
+        value: String,
+        /// The greatest.
+        max: i64,
+    },
+}
+
+impl ConfigErrorKind {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownKey { advice, .. } => advice.clone(),
+            Self::NotSupportedYet { works, .. } => works.clone(),
+            Self::UnknownValue { value, known, .. } => {
+                format!(
+                    "did you mean \"{}\"?",
+                    nearest(value, known.iter().copied())?
+                )
+            }
+            Self::WrongType { key: "mode", .. } | Self::Mode { .. } => {
+                "write the mode as a text of octal digits, such as \"0644\"".to_owned()
+            }
+            Self::WrongType { key: "owner", .. } | Self::Owner { .. } => {
+                "owners are numeric, user:group; names would depend on the host".to_owned()
+            }
+            Self::NoName { .. } => "add name = \"…\" at the top of the config".to_owned(),
+            Self::NotMultiple {
+                bytes,
+                unit_name: "512 bytes (a sector)",
+                ..
+            } if *bytes > 0 => {
+                let sectors = bytes.div_ceil(SECTOR_SIZE);
+                format!("the next multiple is {sectors}s")
+            }
+            Self::Missing { .. } => {
+                "relative paths start at the directory of the config file that names them"
+                    .to_owned()
+            }
+            Self::Forbidden { .. } => {
+                "run as a user who may read it, or change its permissions".to_owned()
+            }
+            Self::IncludeCycle { .. } => "remove one of the includes".to_owned(),
+            Self::NoImages => {
+                "leave [images] out to get disk.img, disk.vmdk and boot.ova".to_owned()
+            }
+            Self::Layout(error) => return error.hint(),
+            Self::Boot(error) => return error.hint(),
+            _ => return None,
+        })
+    }
+}
+
+/// `"a", "b" or "c"`.
+fn listed(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,131 @@
+//! The config as typed: one struct per table, every value with its place.
+//!
+//! Invariant: nothing is checked or defaulted here; positions are offsets of [`super::document::SourceMap`].
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+
+pub(crate) type Text = Option<Spanned<String>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawConfig {
+    pub(crate) name: Text,
+    pub(crate) seed: Text,
+    pub(crate) source_date_epoch: Option<Spanned<i64>>,
+    /// Followed while the document was put together.
+    #[serde(rename = "include")]
+    pub(crate) _include: Option<IgnoredAny>,
+    pub(crate) disk: Option<Spanned<RawDisk>>,
+    #[serde(default)]
+    pub(crate) bootloader: RawBootloader,
+    #[serde(default)]
+    pub(crate) partition: Vec<Spanned<RawPartition>>,
+    #[serde(default)]
+    pub(crate) vm: RawVm,
+    pub(crate) images: Option<Spanned<BTreeMap<Spanned<String>, Spanned<RawImage>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawDisk {
+    pub(crate) size: Option<Spanned<RawSize>>,
+    pub(crate) table: Text,
+    pub(crate) boot_code: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawBootloader {
+    pub(crate) extlinux: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawPartition {
+    pub(crate) label: Text,
+    pub(crate) start: Option<Spanned<RawSize>>,
+    pub(crate) size: Option<Spanned<RawSize>>,
+    pub(crate) free: Option<Spanned<RawSize>>,
+    pub(crate) active: Option<Spanned<bool>>,
+    #[serde(rename = "type")]
+    pub(crate) type_code: Text,
+    pub(crate) filesystem: Text,
+    pub(crate) bootloader: Text,
+    pub(crate) bootloader_directory: Text,
+    #[serde(default)]
+    pub(crate) copy: Vec<Spanned<RawCopy>>,
+    #[serde(default)]
+    pub(crate) files: Vec<Spanned<RawFile>>,
+    pub(crate) ext4: Option<Spanned<RawExt4>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawCopy {
+    pub(crate) from: Text,
+    pub(crate) to: Text,
+    pub(crate) owner: Text,
+    pub(crate) mode: Text,
+    #[serde(default)]
+    pub(crate) exclude: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) cross_mounts: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawFile {
+    pub(crate) path: Text,
+    pub(crate) text: Option<String>,
+    pub(crate) mode: Text,
+    pub(crate) owner: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawExt4 {
+    pub(crate) features: Text,
+    pub(crate) journal: Option<bool>,
+    pub(crate) reserved_percent: Option<Spanned<i64>>,
+    pub(crate) inodes: Option<Spanned<RawSize>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawVm {
+    pub(crate) memory: Option<Spanned<RawSize>>,
+    pub(crate) cpus: Option<Spanned<i64>>,
+    pub(crate) guest_os: Text,
+    pub(crate) firmware: Text,
+    pub(crate) hardware_version: Option<Spanned<i64>>,
+    pub(crate) scsi_controller: Text,
+    pub(crate) networks: Option<Vec<Spanned<RawNetwork>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawNetwork {
+    pub(crate) name: Text,
+    pub(crate) adapter: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawImage {
+    pub(crate) format: Text,
+    pub(crate) layout: Text,
+    pub(crate) compression: Text,
+    pub(crate) manifest: Text,
+}
+
+/// A number, or a text that may have a unit or be a word.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawSize {
+    Number(i64),
+    Text(String),
+}

@@ -1,0 +1,169 @@
+//! `copy` and `files`: what goes into a partition.
+
+use ignore::gitignore::GitignoreBuilder;
+use toml::Spanned;
+
+use super::{Context, Result, file_type_name};
+use crate::config::error::ConfigErrorKind;
+use crate::config::raw::{RawCopy, RawFile};
+use crate::config::spec::{CopySpec, ImagePath, InlineFile, Owner};
+
+/// The permission bits with set-user-id, set-group-id and sticky.
+const MODE_MAX: u16 = 0o7777;
+/// EXT4_NAME_LEN.
+const COMPONENT_LEN_MAX: usize = 255;
+
+pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<CopySpec> {
+    let raw = typed.get_ref();
+    let Some(from) = &raw.from else {
+        let (key, table) = ("from", "an entry of copy");
+        return Err(context.error(&typed.span(), ConfigErrorKind::MissingKey { key, table }));
+    };
+    let (path, metadata) = context.readable("from", context.absolute(from), &from.span())?;
+    if !metadata.is_dir() && !metadata.is_file() {
+        let kind = ConfigErrorKind::FileType {
+            key: "from",
+            path,
+            found: file_type_name(&metadata),
+            expected: "a directory or a regular file",
+        };
+        return Err(context.error(&from.span(), kind));
+    }
+    let (to, to_is_directory) = match &raw.to {
+        None => (ImagePath::default(), true),
+        Some(to) => (image_path("to", to, context)?, to.get_ref().ends_with('/')),
+    };
+    for pattern in &raw.exclude {
+        check_pattern(pattern, context)?;
+    }
+    Ok(CopySpec {
+        from: path,
+        to,
+        to_is_directory,
+        owner: owner(raw.owner.as_ref(), context)?,
+        mode: mode(raw.mode.as_ref(), context)?,
+        exclude: raw
+            .exclude
+            .iter()
+            .map(|pattern| pattern.get_ref().clone())
+            .collect(),
+        cross_mounts: raw.cross_mounts,
+        location: context.locate(&typed.span()),
+    })
+}
+
+pub(super) fn file(typed: &Spanned<RawFile>, context: &Context<'_>) -> Result<InlineFile> {
+    let raw = typed.get_ref();
+    let missing = |key| {
+        let table = "an entry of files";
+        context.error(&typed.span(), ConfigErrorKind::MissingKey { key, table })
+    };
+    let typed_path = raw.path.as_ref().ok_or_else(|| missing("path"))?;
+    let text = raw.text.as_ref().ok_or_else(|| missing("text"))?;
+    let path = image_path("path", typed_path, context)?;
+    if path.0.is_empty() || typed_path.get_ref().ends_with('/') {
+        let kind = ConfigErrorKind::ImagePath {
+            key: "path",
+            value: typed_path.get_ref().clone(),
+            rule: "it must name a file, not a directory",
+        };
+        return Err(context.error(&typed_path.span(), kind));
+    }
+    Ok(InlineFile {
+        path,
+        contents: text.clone().into_bytes(),
+        mode: mode(raw.mode.as_ref(), context)?.unwrap_or(0o644),
+        owner: owner(raw.owner.as_ref(), context)?.unwrap_or_default(),
+        location: context.locate(&typed.span()),
+    })
+}
+
+/// An absolute path; doubled slashes and `.` mean nothing, as everywhere.
+pub(super) fn image_path(
+    key: &'static str,
+    typed: &Spanned<String>,
+    context: &Context<'_>,
+) -> Result<ImagePath> {
+    let text = typed.get_ref();
+    let parts = || {
+        text.split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+    };
+    let rule = if !text.starts_with('/') {
+        "it must start with `/`, the root of the partition"
+    } else if parts().any(|part| part == "..") {
+        "it must not contain `..`"
+    } else if text.contains('\0') {
+        "it must not contain NUL"
+    } else if parts().any(|part| part.len() > COMPONENT_LEN_MAX) {
+        "a name in it is longer than 255 bytes, the limit of ext4"
+    } else {
+        return Ok(ImagePath(
+            parts().map(|part| part.as_bytes().to_vec()).collect(),
+        ));
+    };
+    let value = text.clone();
+    Err(context.error(
+        &typed.span(),
+        ConfigErrorKind::ImagePath { key, value, rule },
+    ))
+}
+
+fn check_pattern(typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
+    let pattern = typed.get_ref().clone();
+    // The root only anchors later matches; nothing is read.
+    match GitignoreBuilder::new("/").add_line(None, &pattern) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let reason = match error {
+                ignore::Error::Glob { err, .. } => err,
+                other => other.to_string(),
+            };
+            Err(context.error(&typed.span(), ConfigErrorKind::Pattern { pattern, reason }))
+        }
+    }
+}
+
+fn owner(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<Owner>> {
+    let Some(typed) = typed else {
+        return Ok(None);
+    };
+    // u32::MAX is -1, which chown takes for "leave as it is".
+    let number = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.parse::<u32>().ok())
+            .flatten()
+            .filter(|number| *number != u32::MAX)
+    };
+    let value = typed.get_ref();
+    let parsed = value
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
+    match parsed {
+        Some((uid, gid)) => Ok(Some(Owner { uid, gid })),
+        None => Err(context.error(
+            &typed.span(),
+            ConfigErrorKind::Owner {
+                value: value.clone(),
+            },
+        )),
+    }
+}
+
+fn mode(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<u16>> {
+    let Some(typed) = typed else {
+        return Ok(None);
+    };
+    let value = typed.get_ref();
+    let octal = value.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    match u16::from_str_radix(value, 8) {
+        Ok(mode) if octal && mode <= MODE_MAX => Ok(Some(mode)),
+        _ => Err(context.error(
+            &typed.span(),
+            ConfigErrorKind::Mode {
+                value: value.clone(),
+            },
+        )),
+    }
+}

@@ -1,0 +1,261 @@
+//! `[[partition]]`: one partition by itself.
+
+use toml::Spanned;
+
+use super::layout::LayoutError;
+use super::{Context, Result, content};
+use crate::config::error::ConfigErrorKind;
+use crate::config::raw::{RawExt4, RawPartition, RawSize};
+use crate::config::spec::{
+    DiskSize, DiskSpec, Ext4Spec, FeatureSet, Filesystem, PartitionSize, PartitionSpec,
+    PartitionTable,
+};
+use crate::units::{Lba, SECTOR_SIZE};
+
+/// `s_volume_name`.
+const LABEL_LEN_MAX: usize = 16;
+/// Type of Linux file systems.
+const TYPE_LINUX: u8 = 0x83;
+/// Half of the blocks: what mke2fs allows.
+const RESERVED_PERCENT_MAX: i64 = 50;
+/// The first 11 inodes are ext4's own, and lost+found and the root need theirs.
+const INODES_MIN: i64 = 16;
+
+const SECTOR_UNIT: &str = "512 bytes (a sector)";
+
+/// Validates the partition at `index` of `count`.
+pub(super) fn resolve(
+    typed: &Spanned<RawPartition>,
+    index: usize,
+    count: usize,
+    disk: &DiskSpec,
+    context: &Context<'_>,
+) -> Result<PartitionSpec> {
+    let raw = typed.get_ref();
+    let label = match &raw.label {
+        None => format!("partition-{}", index.saturating_add(1)),
+        Some(label) => self::label(label, context)?,
+    };
+    let is_last = index.saturating_add(1) == count;
+    let size = size(raw, &label, is_last, disk, context)?;
+    let free = match &raw.free {
+        None => None,
+        Some(free) if size == PartitionSize::Auto => Some(context.size("free", free)?),
+        Some(free) => {
+            return Err(context.error(&free.span(), LayoutError::FreeWithoutAuto { label }));
+        }
+    };
+    let bootloader = context.choice(
+        "bootloader",
+        raw.bootloader.as_ref(),
+        &[("extlinux", true), ("none", false)],
+        &[],
+    )? == Some(true);
+    let mut copies = Vec::with_capacity(raw.copy.len());
+    for copy in &raw.copy {
+        copies.push(content::copy(copy, context)?);
+    }
+    let mut files = Vec::with_capacity(raw.files.len());
+    for file in &raw.files {
+        files.push(content::file(file, context)?);
+    }
+    Ok(PartitionSpec {
+        start: start(raw, disk, context)?,
+        size,
+        active: raw.active.as_ref().is_some_and(|active| *active.get_ref()),
+        type_code: type_code(raw, disk, context)?,
+        filesystem: filesystem(typed, &label, size, context)?,
+        bootloader_directory: super::boot::directory(raw, bootloader, &label, context)?,
+        free,
+        copies,
+        files,
+        location: context.locate(&typed.span()),
+        label,
+    })
+}
+
+fn label(typed: &Spanned<String>, context: &Context<'_>) -> Result<String> {
+    let label = context.printable("label", typed)?;
+    if label.len() > LABEL_LEN_MAX {
+        let (len, max) = (label.len(), LABEL_LEN_MAX);
+        return Err(context.error(&typed.span(), LayoutError::LabelTooLong { label, len, max }));
+    }
+    Ok(label)
+}
+
+fn size(
+    raw: &RawPartition,
+    label: &str,
+    is_last: bool,
+    disk: &DiskSpec,
+    context: &Context<'_>,
+) -> Result<PartitionSize> {
+    let rest = match disk.size {
+        DiskSize::Fixed(_) => PartitionSize::Rest,
+        DiskSize::Auto => PartitionSize::Auto,
+    };
+    let Some(typed) = &raw.size else {
+        let wants_auto = raw.free.is_some() || !is_last;
+        return Ok(if wants_auto {
+            PartitionSize::Auto
+        } else {
+            rest
+        });
+    };
+    match typed.get_ref() {
+        RawSize::Text(word) if word == "auto" => Ok(PartitionSize::Auto),
+        RawSize::Text(word) if word == "rest" && is_last => Ok(rest),
+        RawSize::Text(word) if word == "rest" => {
+            let label = label.to_owned();
+            Err(context.error(&typed.span(), LayoutError::RestBeforeLast { label }))
+        }
+        _ => {
+            let bytes = context.size("size", typed)?;
+            if bytes == 0 || !bytes.is_multiple_of(SECTOR_SIZE) {
+                let (key, unit_name) = ("size", SECTOR_UNIT);
+                return Err(context.error(
+                    &typed.span(),
+                    ConfigErrorKind::NotMultiple {
+                        key,
+                        bytes,
+                        unit_name,
+                    },
+                ));
+            }
+            Ok(PartitionSize::Fixed(bytes))
+        }
+    }
+}
+
+fn start(raw: &RawPartition, disk: &DiskSpec, context: &Context<'_>) -> Result<Option<Lba>> {
+    let Some(typed) = &raw.start else {
+        return Ok(None);
+    };
+    if disk.table == PartitionTable::None {
+        let key = "start";
+        return Err(context.error(&typed.span(), LayoutError::NeedsTable { key }));
+    }
+    let bytes = context.size("start", typed)?;
+    if bytes == 0 || !bytes.is_multiple_of(SECTOR_SIZE) {
+        let (key, unit_name) = ("start", SECTOR_UNIT);
+        return Err(context.error(
+            &typed.span(),
+            ConfigErrorKind::NotMultiple {
+                key,
+                bytes,
+                unit_name,
+            },
+        ));
+    }
+    Ok(Some(Lba(bytes.div_euclid(SECTOR_SIZE))))
+}
+
+fn type_code(raw: &RawPartition, disk: &DiskSpec, context: &Context<'_>) -> Result<u8> {
+    let Some(typed) = &raw.type_code else {
+        return Ok(TYPE_LINUX);
+    };
+    if disk.table == PartitionTable::None {
+        let key = "type";
+        return Err(context.error(&typed.span(), LayoutError::NeedsTable { key }));
+    }
+    let text = typed.get_ref();
+    let code = match text.as_str() {
+        "linux" => Some(TYPE_LINUX),
+        "swap" => Some(0x82),
+        hex => hex
+            .strip_prefix("0x")
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
+    };
+    let value = text.clone();
+    match code {
+        // 0 marks an unused entry; 5, f and 85 hold logical partitions.
+        Some(0) => Err(context.error(&typed.span(), LayoutError::UnusedType { value })),
+        Some(0x05 | 0x0f | 0x85) => {
+            Err(context.error(&typed.span(), LayoutError::ExtendedType { value }))
+        }
+        Some(code) => Ok(code),
+        None => Err(context.error(&typed.span(), LayoutError::Type { value })),
+    }
+}
+
+fn filesystem(
+    typed: &Spanned<RawPartition>,
+    label: &str,
+    size: PartitionSize,
+    context: &Context<'_>,
+) -> Result<Filesystem> {
+    let raw = typed.get_ref();
+    let kinds = [("ext4", true), ("none", false)];
+    let is_ext4 = context
+        .choice("filesystem", raw.filesystem.as_ref(), &kinds, &[])?
+        .unwrap_or(true);
+    if is_ext4 {
+        return Ok(Filesystem::Ext4(ext4(raw.ext4.as_ref(), context)?));
+    }
+    let needs_filesystem = [
+        ("copy", raw.copy.first().map(Spanned::span)),
+        ("files", raw.files.first().map(Spanned::span)),
+        ("ext4", raw.ext4.as_ref().map(Spanned::span)),
+        ("bootloader", raw.bootloader.as_ref().map(Spanned::span)),
+        ("free", raw.free.as_ref().map(Spanned::span)),
+    ];
+    for (key, span) in needs_filesystem {
+        if let Some(span) = span {
+            let label = label.to_owned();
+            return Err(context.error(&span, LayoutError::NoFilesystem { label, key }));
+        }
+    }
+    if size == PartitionSize::Auto {
+        let span = raw.size.as_ref().map_or(typed.span(), Spanned::span);
+        let label = label.to_owned();
+        return Err(context.error(&span, LayoutError::NothingToFit { label }));
+    }
+    Ok(Filesystem::None)
+}
+
+fn ext4(typed: Option<&Spanned<RawExt4>>, context: &Context<'_>) -> Result<Ext4Spec> {
+    let default = RawExt4::default();
+    let raw = typed.map_or(&default, Spanned::get_ref);
+    let features = context
+        .choice(
+            "features",
+            raw.features.as_ref(),
+            &[("std", FeatureSet::Std)],
+            &["modern", "compat"],
+        )?
+        .unwrap_or(FeatureSet::Std);
+    let reserved_percent = match &raw.reserved_percent {
+        None => None,
+        Some(typed) => {
+            let percent = context.integer("reserved-percent", typed, 0, RESERVED_PERCENT_MAX)?;
+            Some(u8::try_from(percent).expect("the bound is within 8 bits"))
+        }
+    };
+    let inodes = match &raw.inodes {
+        None => None,
+        Some(typed) => inodes(typed, context)?,
+    };
+    Ok(Ext4Spec {
+        features,
+        journal: raw.journal.unwrap_or(true),
+        reserved_percent,
+        inodes,
+    })
+}
+
+fn inodes(typed: &Spanned<RawSize>, context: &Context<'_>) -> Result<Option<u32>> {
+    match typed.get_ref() {
+        RawSize::Text(word) if word == "auto" => Ok(None),
+        RawSize::Text(value) => {
+            let (key, value) = ("inodes", value.clone());
+            let rule = "expected a count or \"auto\"";
+            Err(context.error(&typed.span(), ConfigErrorKind::Text { key, value, rule }))
+        }
+        RawSize::Number(count) => {
+            let count = Spanned::new(typed.span(), *count);
+            let count = context.integer("inodes", &count, INODES_MIN, i64::from(u32::MAX))?;
+            Ok(Some(u32::try_from(count).expect("the bound is 32 bits")))
+        }
+    }
+}

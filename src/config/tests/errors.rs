@@ -1,0 +1,481 @@
+//! Mistakes in keys, values and sources: one table of text, message and hint.
+
+use super::*;
+
+/// Text, message, hint (empty: none).
+pub(super) type Case = (&'static str, &'static str, &'static str);
+
+pub(super) fn check(cases: &[Case]) {
+    let lab = Lab::new();
+    let mut wrong = Vec::new();
+    for (text, message, hint) in cases {
+        let (found, found_hint) = match lab.load(text) {
+            Ok(_) => ("accepted".to_owned(), String::new()),
+            Err(error) => (error.to_string(), error.hint().unwrap_or_default()),
+        };
+        let (found, found_hint) = (lab.strip(&found), lab.strip(&found_hint));
+        if (found.as_str(), found_hint.as_str()) != (*message, *hint) {
+            wrong.push(format!("{text}\n  {found}\n  {found_hint}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+#[test]
+fn keys_and_types() {
+    check(&[
+        ("[disk", "lab.toml:1:6: unclosed table, expected `]`", ""),
+        ("a = 1\na = 2", "lab.toml:2:1: duplicate key `a`", ""),
+        (
+            "[[partition]]\nlable = 'x'",
+            "lab.toml:2:1: unknown key `lable` in [[partition]]",
+            "did you mean `label`?",
+        ),
+        (
+            "memory = '1GiB'",
+            "lab.toml:1:1: unknown key `memory` in the top level",
+            "`memory` belongs to [vm]",
+        ),
+        (
+            "[disk]\ncolour = 'red'",
+            "lab.toml:2:1: unknown key `colour` in [disk]",
+            "keys of [disk] are `size`, `table`, `boot-code`",
+        ),
+        (
+            "partition = 3",
+            "lab.toml:1:13: `partition` is an integer; expected an array of tables",
+            "",
+        ),
+        (
+            "[[partition]]\nactive = 'yes'",
+            "lab.toml:2:10: `active` is a text; expected true or false",
+            "",
+        ),
+        (
+            "[vm]\ncpus = 1.5",
+            "lab.toml:2:8: `cpus` is a fraction; expected an integer",
+            "",
+        ),
+        (
+            "[[partition]]\nsize = true",
+            "lab.toml:2:8: `size` is a boolean; expected a size such as \"256MiB\" or a number of bytes",
+            "",
+        ),
+        (
+            "include = [1]",
+            "lab.toml:1:12: `include` is an integer; expected an array of texts",
+            "",
+        ),
+        (
+            "[vm]\ncpus = 99999999999999999999",
+            "lab.toml:2:8: `cpus` is an integer above 2^63 - 1",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '', mode = 644 }]",
+            "lab.toml:2:43: `mode` is an integer; expected a text in quotes",
+            "write the mode as a text of octal digits, such as \"0644\"",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owner = 1000 }]",
+            "lab.toml:2:34: `owner` is an integer; expected a text in quotes",
+            "owners are numeric, user:group; names would depend on the host",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', xattrs = 'all' }]",
+            "lab.toml:2:26: `xattrs` is not supported yet",
+            "a scan names the extended attributes that it leaves out",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', include = ['*'] }]",
+            "lab.toml:2:26: `include` is not supported yet",
+            "`exclude` takes gitignore patterns, with `!` for exceptions",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', sparse = true }]",
+            "lab.toml:2:26: `sparse` is not supported yet",
+            "holes of sources stay holes, except beside a boot loader",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', uid-map = '0' }]",
+            "lab.toml:2:26: `uid-map` is not supported yet",
+            "`owner` gives one owner to all that an entry copies",
+        ),
+        (
+            "[[partition]]\nfiles = [{ template = '' }]",
+            "lab.toml:2:12: `template` is not supported yet",
+            "`text` is written as it is",
+        ),
+        (
+            "[[partition]]\next4 = { features = 'modern' }",
+            "lab.toml:2:21: features = \"modern\" is not supported yet",
+            "supported: \"std\"",
+        ),
+        (
+            "[[partition]]\next4 = { features = 'all' }",
+            "lab.toml:2:21: `features` is \"all\"; expected \"std\"",
+            "",
+        ),
+        (
+            "[images]\n'a' = { format = 'vmdk', layout = 'monolithic-flat' }\n[[partition]]\n",
+            "lab.toml:2:35: layout = \"monolithic-flat\" is not supported yet",
+            "supported: \"monolithic-sparse\", \"stream-optimized\"",
+        ),
+        (
+            "[images]\n'a' = { format = 'ova', compression = 'deflate' }\n[[partition]]\n",
+            "lab.toml:2:39: compression = \"deflate\" is not supported yet",
+            "supported: \"stored\"",
+        ),
+        (
+            "[images]\n'a' = { format = 'ova', manifest = 'sha1' }\n[[partition]]\n",
+            "lab.toml:2:36: manifest = \"sha1\" is not supported yet",
+            "supported: \"sha256\", \"none\"",
+        ),
+        (
+            "[[partition]]\ncopy = [{ to = '/' }]",
+            "lab.toml:2:9: `from` is missing in an entry of copy",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a' }]",
+            "lab.toml:2:10: `text` is missing in an entry of files",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ text = 'a' }]",
+            "lab.toml:2:10: `path` is missing in an entry of files",
+            "",
+        ),
+        (
+            "[vm]\nnetworks = [{ adapter = 'e1000' }]",
+            "lab.toml:2:13: `name` is missing in an entry of networks",
+            "",
+        ),
+        (
+            "[images]\n'a' = {}\n[[partition]]\n",
+            "lab.toml:2:7: `format` is missing in an image",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn values_out_of_range() {
+    check(&[
+        (
+            "name = 'a b'",
+            "lab.toml:1:8: `name` is \"a b\"; expected 1 to 80 of A-Z, a-z, 0-9, `.`, `_` and `-`",
+            "",
+        ),
+        (
+            "name = ''",
+            "lab.toml:1:8: `name` is \"\"; expected 1 to 80 of A-Z, a-z, 0-9, `.`, `_` and `-`",
+            "",
+        ),
+        (
+            "seed = ''",
+            "lab.toml:1:8: `seed` is \"\"; expected at least one character, and no control characters",
+            "",
+        ),
+        (
+            "source-date-epoch = -1",
+            "lab.toml:1:21: `source-date-epoch` is -1; it must be 0 to 8589934591",
+            "",
+        ),
+        (
+            "[disk]\nsize = '12MB'",
+            "lab.toml:2:8: `size`: `12MB`: unknown unit `MB`; known are K, M, G, T, KiB, MiB, GiB, TiB and s (512-byte sectors)",
+            "",
+        ),
+        (
+            "[disk]\nsize = -1",
+            "lab.toml:2:8: `size` is -1; it must be 0 to 9223372036854775807",
+            "",
+        ),
+        (
+            "[disk]\nsize = 0",
+            "lab.toml:2:8: `size` is 0 bytes; it must be a multiple of 64 KiB, and not zero",
+            "",
+        ),
+        (
+            "[disk]\nsize = '9999999T'",
+            "lab.toml:2:8: disk size 10995115178248372224 bytes (9999999 TiB) is above 9223372036853727232 bytes (8388607.9 TiB), the longest file of Linux",
+            "",
+        ),
+        (
+            "[disk]\nsize = '99999999T'\n",
+            "lab.toml:2:8: `size`: `99999999T` is above 2^64 - 1 bytes",
+            "",
+        ),
+        (
+            "[disk]\ntable = 'gpt'",
+            "lab.toml:2:9: `table` is \"gpt\"; expected \"mbr\" or \"none\"",
+            "",
+        ),
+        (
+            "[[partition]]\nsize = 1000",
+            "lab.toml:2:8: `size` is 1000 bytes; it must be a multiple of 512 bytes (a sector), and not zero",
+            "the next multiple is 2s",
+        ),
+        (
+            "[[partition]]\nsize = 0",
+            "lab.toml:2:8: `size` is 0 bytes; it must be a multiple of 512 bytes (a sector), and not zero",
+            "",
+        ),
+        (
+            "[[partition]]\nstart = 0",
+            "lab.toml:2:9: `start` is 0 bytes; it must be a multiple of 512 bytes (a sector), and not zero",
+            "",
+        ),
+        (
+            "[[partition]]\nstart = 513",
+            "lab.toml:2:9: `start` is 513 bytes; it must be a multiple of 512 bytes (a sector), and not zero",
+            "the next multiple is 2s",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'ext3'",
+            "lab.toml:2:14: `filesystem` is \"ext3\"; expected \"ext4\" or \"none\"",
+            "did you mean \"ext4\"?",
+        ),
+        (
+            "[[partition]]\nbootloader = 'grub'",
+            "lab.toml:2:14: `bootloader` is \"grub\"; expected \"extlinux\" or \"none\"",
+            "",
+        ),
+        (
+            "[[partition]]\ntype = 'linus'",
+            "lab.toml:2:8: `type` is \"linus\"; expected \"linux\", \"swap\" or a hex byte such as \"0x83\"",
+            "",
+        ),
+        (
+            "[[partition]]\ntype = '0x'",
+            "lab.toml:2:8: `type` is \"0x\"; expected \"linux\", \"swap\" or a hex byte such as \"0x83\"",
+            "",
+        ),
+        (
+            "[[partition]]\ntype = '0x00'",
+            "lab.toml:2:8: `type` is \"0x00\", which marks an unused entry",
+            "",
+        ),
+        (
+            "[[partition]]\ntype = '0x05'",
+            "lab.toml:2:8: `type` is \"0x05\", an extended partition; all partitions here are primary",
+            "",
+        ),
+        (
+            "[[partition]]\next4 = { reserved-percent = 51 }",
+            "lab.toml:2:29: `reserved-percent` is 51; it must be 0 to 50",
+            "",
+        ),
+        (
+            "[[partition]]\next4 = { inodes = 3 }",
+            "lab.toml:2:19: `inodes` is 3; it must be 16 to 4294967295",
+            "",
+        ),
+        (
+            "[[partition]]\next4 = { inodes = 'many' }",
+            "lab.toml:2:19: `inodes` is \"many\"; expected a count or \"auto\"",
+            "",
+        ),
+        (
+            "[vm]\nmemory = 1000",
+            "lab.toml:2:10: `memory` is 1000 bytes; it must be a multiple of 1 MiB, and not zero",
+            "",
+        ),
+        (
+            "[vm]\ncpus = 0",
+            "lab.toml:2:8: `cpus` is 0; it must be 1 to 1024",
+            "",
+        ),
+        (
+            "[vm]\nhardware-version = 3",
+            "lab.toml:2:20: `hardware-version` is 3; it must be 7 to 99",
+            "",
+        ),
+        (
+            "[vm]\nguest-os = 'debian64'",
+            "lab.toml:2:12: `guest-os` is \"debian64\"; expected \"other-linux-64\", \"other-linux\", \"debian-64\", \"debian\", \"ubuntu-64\", \"ubuntu\", \"rhel-64\", \"centos-64\", \"centos\", \"fedora-64\", \"sles-64\", \"opensuse-64\", \"oracle-linux-64\", \"freebsd-64\", \"freebsd\" or \"other-64\"",
+            "did you mean \"debian-64\"?",
+        ),
+        (
+            "[vm]\nfirmware = 'uefi'",
+            "lab.toml:2:12: `firmware` is \"uefi\"; expected \"bios\" or \"efi\"",
+            "did you mean \"efi\"?",
+        ),
+        (
+            "[vm]\nscsi-controller = 'ide'",
+            "lab.toml:2:19: `scsi-controller` is \"ide\"; expected \"lsilogic\", \"lsilogicsas\", \"buslogic\" or \"pvscsi\"",
+            "",
+        ),
+        (
+            "[vm]\nnetworks = [{ name = 'n', adapter = 'e100' }]",
+            "lab.toml:2:37: `adapter` is \"e100\"; expected \"e1000\", \"e1000e\" or \"vmxnet3\"",
+            "did you mean \"e1000\"?",
+        ),
+        (
+            "[vm]\nnetworks = [{ name = '' }]",
+            "lab.toml:2:22: `name` is \"\"; expected at least one character, and no control characters",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]",
+            "lab.toml:2:1: [images] names no image",
+            "leave [images] out to get disk.img, disk.vmdk and boot.ova",
+        ),
+        (
+            "[[partition]]\n[images]\n'a/b' = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \"a/b\"; the name of an image has no `/`",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'.' = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \".\"; that name is the directory's own",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'..' = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \"..\"; that name is the directory's own",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'.miragefs' = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \".miragefs\"; that name is kept for the mount itself",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'' = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \"\"; expected at least one character, and no control characters",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n\"a\\u0000\" = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \"a\\u{0}\"; expected at least one character, and no control characters",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'a' = { format = 'raw' }\n'a' = { format = 'raw' }",
+            "lab.toml:4:1: duplicate key `'a'`",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'a' = { format = 'qcow2' }",
+            "lab.toml:3:18: `format` is \"qcow2\"; expected \"raw\", \"vmdk\" or \"ova\"",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
+            "lab.toml:3:34: `layout` belongs to format \"vmdk\", not to \"raw\"",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'a' = { format = 'vmdk', manifest = 'none' }",
+            "lab.toml:3:37: `manifest` belongs to format \"ova\", not to \"vmdk\"",
+            "",
+        ),
+        (
+            "[[partition]]\n[images]\n'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' = { format = 'raw' }",
+            "lab.toml:3:1: `images` is \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"; the name of an image has at most 255 bytes",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn sources_paths_and_owners() {
+    check(&[
+        (
+            "[[partition]]\ncopy = [{ from = 'absent' }]",
+            "lab.toml:2:18: `from`: `absent` does not exist",
+            "relative paths start at the directory of the config file that names them",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = '/dev/null' }]",
+            "lab.toml:2:18: `from`: `/dev/null` is a device; expected a directory or a regular file",
+            "",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = '440.bin/x' }]",
+            "lab.toml:2:18: `from`: `440.bin/x` cannot be looked at",
+            "",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', to = 'a' }]",
+            "lab.toml:2:31: `to` is \"a\"; it must start with `/`, the root of the partition",
+            "",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', to = '/a/../b' }]",
+            "lab.toml:2:31: `to` is \"/a/../b\"; it must not contain `..`",
+            "",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', to = \"/a\\u0000\" }]",
+            "lab.toml:2:31: `to` is \"/a\\u{0}\"; it must not contain NUL",
+            "",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', to = '/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' }]",
+            "lab.toml:2:31: `to` is \"/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"; a name in it is longer than 255 bytes, the limit of ext4",
+            "",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owner = 'root:root' }]",
+            "lab.toml:2:34: `owner` is \"root:root\"; expected two numbers from 0 to 4294967294, such as \"1000:100\"",
+            "owners are numeric, user:group; names would depend on the host",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owner = '0:4294967295' }]",
+            "lab.toml:2:34: `owner` is \"0:4294967295\"; expected two numbers from 0 to 4294967294, such as \"1000:100\"",
+            "owners are numeric, user:group; names would depend on the host",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owner = '4294967296:0' }]",
+            "lab.toml:2:34: `owner` is \"4294967296:0\"; expected two numbers from 0 to 4294967294, such as \"1000:100\"",
+            "owners are numeric, user:group; names would depend on the host",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owner = '1' }]",
+            "lab.toml:2:34: `owner` is \"1\"; expected two numbers from 0 to 4294967294, such as \"1000:100\"",
+            "owners are numeric, user:group; names would depend on the host",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owner = ':' }]",
+            "lab.toml:2:34: `owner` is \":\"; expected two numbers from 0 to 4294967294, such as \"1000:100\"",
+            "owners are numeric, user:group; names would depend on the host",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', mode = '10000' }]",
+            "lab.toml:2:33: `mode` is \"10000\"; expected octal digits from \"0\" to \"07777\"",
+            "write the mode as a text of octal digits, such as \"0644\"",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', mode = '0888' }]",
+            "lab.toml:2:33: `mode` is \"0888\"; expected octal digits from \"0\" to \"07777\"",
+            "write the mode as a text of octal digits, such as \"0644\"",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', mode = '+7' }]",
+            "lab.toml:2:33: `mode` is \"+7\"; expected octal digits from \"0\" to \"07777\"",
+            "write the mode as a text of octal digits, such as \"0644\"",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', mode = '' }]",
+            "lab.toml:2:33: `mode` is \"\"; expected octal digits from \"0\" to \"07777\"",
+            "write the mode as a text of octal digits, such as \"0644\"",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', exclude = ['a', '[z-a]'] }]",
+            "lab.toml:2:42: `exclude`: `[z-a]`: invalid range; 'z' > 'a'",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/', text = '' }]",
+            "lab.toml:2:19: `path` is \"/\"; it must name a file, not a directory",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a/', text = '' }]",
+            "lab.toml:2:19: `path` is \"/a/\"; it must name a file, not a directory",
+            "",
+        ),
+    ]);
+}
