@@ -1,9 +1,26 @@
-//! A set of planned images that never changes.
+//! From a validated config to a set of planned images that never changes.
 
 use std::sync::Arc;
 
+use super::boot::{BootLoader, load_boot_code};
+use super::cache::{BlockCache, Cached};
 use super::data_map::DataMap;
+use super::disk::{DiskLayout, PlaceRequest, PlacedPartition, Placement, Size, place};
+use super::ext4::{Ext4Plan, SizeRequest};
+use super::fingerprint::{self, Fingerprint};
+use super::host_file::HostFiles;
+use super::ova::{Ova, OvaParams, disk_member_name};
+use super::partition::{self, FilesystemReport, PartitionTree};
+use super::plan_error::{PlanError, PlanWarning};
+use super::segments::SegmentMap;
 use super::source::ByteSource;
+use super::vmdk::{DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id};
+use crate::config::spec::{
+    BootCode, DiskSize, Filesystem, ImageFormat, ImageSpec, PartitionSize, PartitionSpec, Spec,
+    VmdkLayout,
+};
+use crate::formats::ext4::BLOCK_SIZE;
+use crate::units::{Lba, SECTOR_SIZE};
 
 /// One file that miragefs publishes.
 pub struct Image {
@@ -39,4 +56,393 @@ impl Image {
 pub struct Generation {
     /// The images in the order of the config.
     pub images: Vec<Arc<Image>>,
+}
+
+/// A generation and what there is to tell of it.
+pub struct Planned {
+    /// The images.
+    pub generation: Generation,
+    /// The partitions as placed, in the order of the config.
+    pub partitions: Vec<PartitionReport>,
+    /// Length of the disk in bytes.
+    pub disk_len: u64,
+    /// The disk's signature; `None` without a partition table.
+    pub disk_signature: Option<u32>,
+    /// What the user should know.
+    pub warnings: Vec<PlanWarning>,
+}
+
+/// A partition as placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionReport {
+    /// Its label.
+    pub label: String,
+    /// First sector.
+    pub start: Lba,
+    /// Length in sectors.
+    pub sectors: u64,
+    /// Type byte.
+    pub type_code: u8,
+    /// Boot flag.
+    pub active: bool,
+    /// Whether extlinux is installed.
+    pub has_boot_loader: bool,
+    /// The file system; `None` for an empty partition.
+    pub filesystem: Option<FilesystemReport>,
+}
+
+/// What planning needs besides the config.
+#[derive(Clone)]
+pub struct PlanOptions {
+    /// Where rendered blocks are kept.
+    pub cache: Arc<BlockCache>,
+    /// The newest modification time of the config's files, seconds since 1970.
+    pub config_mtime: i64,
+}
+
+/// Plans all images of a config. Only metadata of the sources is read, besides the boot loader's pieces and its
+/// configuration file.
+///
+/// # Errors
+/// [`PlanError`] says what does not fit or cannot be read, and where in the config.
+pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanError> {
+    let mut warnings = Vec::new();
+    let mut files = HostFiles::new();
+    let boot_loader = spec.extlinux.as_deref().map(BootLoader::load).transpose()?;
+    let boot_code = match &spec.disk.boot_code {
+        BootCode::None => None,
+        BootCode::File(path) => Some(load_boot_code(path)?),
+    };
+    let mut content = Fingerprint::new();
+    let mut contents = Vec::with_capacity(spec.partitions.len());
+    for partition in &spec.partitions {
+        let tree = PartitionTree::scan(
+            spec,
+            partition,
+            boot_loader.as_ref(),
+            &mut files,
+            &mut warnings,
+        )?;
+        if let Some(tree) = &tree {
+            partition::check_boot(&tree.tree, partition, &files, &mut warnings)?;
+            content.tree(&tree.tree);
+        }
+        contents.push(Contents::new(spec, partition, tree)?);
+    }
+    let placement = place_partitions(spec, &contents)?;
+    describe_disk(
+        &mut content,
+        spec,
+        &placement,
+        boot_loader.as_ref(),
+        boot_code.as_ref(),
+    );
+    let files = Arc::new(files);
+    let mut placed = Vec::new();
+    let mut reports = Vec::new();
+    for ((partition, contents), place) in spec
+        .partitions
+        .iter()
+        .zip(contents)
+        .zip(&placement.partitions)
+    {
+        let source = match contents.plan(spec, partition, place.1)? {
+            None => None,
+            Some(plan) => {
+                warn_of_missing_journal(&plan, partition, &mut warnings);
+                let report = partition::report(&plan, spec, partition);
+                let ext4 =
+                    partition::finish(plan, partition, *place, boot_loader.as_ref(), &files)?;
+                Some((
+                    Cached::new(Arc::new(ext4), Arc::clone(&options.cache)),
+                    report,
+                ))
+            }
+        };
+        let (source, filesystem) = source.unzip();
+        reports.push(report(partition, *place, filesystem));
+        placed.push(placed_partition(partition, *place, source));
+    }
+    let signature = fingerprint::disk_signature(&spec.seed);
+    let layout = DiskLayout {
+        len: placement.disk_len,
+        table: spec.disk.table,
+        partitions: placed,
+        boot_code,
+        signature,
+    };
+    let disk: Arc<dyn ByteSource> = Arc::new(layout.assemble());
+    let images = Images {
+        spec,
+        disk: &disk,
+        data: DataMap::of(&*disk),
+        content: content.clone().finish(),
+    };
+    let mut identity = content;
+    identity.host_files(&files);
+    let mtime = files
+        .newest_mtime()
+        .unwrap_or(i64::MIN)
+        .max(options.config_mtime);
+    Ok(Planned {
+        generation: images.plan(&identity, mtime)?,
+        partitions: reports,
+        disk_len: placement.disk_len,
+        disk_signature: matches!(spec.disk.table, crate::config::spec::PartitionTable::Mbr)
+            .then_some(signature),
+        warnings,
+    })
+}
+
+/// What a partition holds, before and after its size is known.
+enum Contents<'a> {
+    Empty,
+    /// Waits for the size.
+    Tree(PartitionTree<'a>),
+    /// As small as possible; the size follows from it.
+    Planned(Box<Ext4Plan>),
+}
+
+impl<'a> Contents<'a> {
+    fn new(
+        spec: &Spec,
+        partition: &PartitionSpec,
+        tree: Option<PartitionTree<'a>>,
+    ) -> Result<Self, PlanError> {
+        let Some(tree) = tree else {
+            return Ok(Self::Empty);
+        };
+        if !is_auto(spec, partition) {
+            return Ok(Self::Tree(tree));
+        }
+        let free_blocks = partition.free.unwrap_or(0).div_ceil(BLOCK_SIZE);
+        Ok(Self::Planned(Box::new(
+            tree.plan(spec, SizeRequest::Fit { free_blocks })?,
+        )))
+    }
+
+    fn plan(
+        self,
+        spec: &Spec,
+        partition: &PartitionSpec,
+        sectors: u64,
+    ) -> Result<Option<Ext4Plan>, PlanError> {
+        match self {
+            Self::Empty => Ok(None),
+            Self::Planned(plan) => Ok(Some(*plan)),
+            Self::Tree(tree) => {
+                debug_assert_eq!(
+                    tree.spec.label, partition.label,
+                    "contents follow their partitions"
+                );
+                let bytes = sectors
+                    .checked_mul(SECTOR_SIZE)
+                    .expect("placed partitions end below 2^64 bytes");
+                tree.plan(spec, SizeRequest::Fixed(bytes)).map(Some)
+            }
+        }
+    }
+}
+
+/// `rest` of a disk that is as small as possible is nothing more than needed.
+fn is_auto(spec: &Spec, partition: &PartitionSpec) -> bool {
+    match partition.size {
+        PartitionSize::Auto => true,
+        PartitionSize::Rest => spec.disk.size == DiskSize::Auto,
+        PartitionSize::Fixed(_) => false,
+    }
+}
+
+fn place_partitions(spec: &Spec, contents: &[Contents<'_>]) -> Result<Placement, PlanError> {
+    let sectors_per_block = BLOCK_SIZE / SECTOR_SIZE;
+    let requests: Vec<PlaceRequest> = spec
+        .partitions
+        .iter()
+        .zip(contents)
+        .map(|(partition, contents)| {
+            let size = match (contents, partition.size) {
+                (Contents::Planned(plan), _) => {
+                    Size::Sectors(plan.block_count().saturating_mul(sectors_per_block))
+                }
+                (_, PartitionSize::Fixed(bytes)) => Size::Sectors(bytes / SECTOR_SIZE),
+                (_, PartitionSize::Rest | PartitionSize::Auto) => Size::Rest,
+            };
+            PlaceRequest {
+                label: partition.label.clone(),
+                start: partition.start,
+                size,
+            }
+        })
+        .collect();
+    let disk_len = match spec.disk.size {
+        DiskSize::Fixed(bytes) => Some(bytes),
+        DiskSize::Auto => None,
+    };
+    place(&requests, spec.disk.table, disk_len).map_err(|source| PlanError::Place {
+        location: spec.disk.location.clone(),
+        source,
+    })
+}
+
+/// Adds to the fingerprint what the trees do not say.
+fn describe_disk(
+    content: &mut Fingerprint,
+    spec: &Spec,
+    placement: &Placement,
+    boot_loader: Option<&BootLoader>,
+    boot_code: Option<&[u8; 440]>,
+) {
+    content.bytes(spec.seed.as_bytes());
+    content.number(spec.times.default.cast_unsigned());
+    content.number(placement.disk_len);
+    content.number(u64::from(
+        spec.disk.table == crate::config::spec::PartitionTable::Mbr,
+    ));
+    content.bytes(boot_code.map_or(&[], |code| code));
+    if let Some(boot_loader) = boot_loader {
+        let pieces = boot_loader.pieces();
+        content.bytes(&pieces.boot_sector);
+        content.bytes(&pieces.ldlinux_sys);
+        content.bytes(&pieces.ldlinux_c32);
+    }
+    for (partition, (start, sectors)) in spec.partitions.iter().zip(&placement.partitions) {
+        content.bytes(partition.label.as_bytes());
+        content.number(start.0);
+        content.number(*sectors);
+        content.number(u64::from(partition.type_code) | u64::from(partition.active) << 8);
+        if let Filesystem::Ext4(ext4) = &partition.filesystem {
+            content.number(u64::from(ext4.journal));
+            content.number(ext4.reserved_percent.map_or(u64::MAX, u64::from));
+            content.number(ext4.inodes.map_or(u64::MAX, u64::from));
+            content.number(partition.free.unwrap_or(0));
+        }
+    }
+}
+
+fn warn_of_missing_journal(
+    plan: &Ext4Plan,
+    partition: &PartitionSpec,
+    warnings: &mut Vec<PlanWarning>,
+) {
+    let wanted = matches!(&partition.filesystem, Filesystem::Ext4(ext4) if ext4.journal);
+    if wanted && plan.journal_len() == 0 {
+        let len = plan.block_count().saturating_mul(BLOCK_SIZE);
+        warnings.push(PlanWarning::NoJournal {
+            label: partition.label.clone(),
+            len,
+        });
+    }
+}
+
+fn report(
+    partition: &PartitionSpec,
+    (start, sectors): (Lba, u64),
+    filesystem: Option<FilesystemReport>,
+) -> PartitionReport {
+    PartitionReport {
+        label: partition.label.clone(),
+        start,
+        sectors,
+        type_code: partition.type_code,
+        active: partition.active,
+        has_boot_loader: partition.bootloader_directory.is_some(),
+        filesystem,
+    }
+}
+
+fn placed_partition(
+    partition: &PartitionSpec,
+    (start, sectors): (Lba, u64),
+    source: Option<Cached>,
+) -> PlacedPartition {
+    let source: Arc<dyn ByteSource> = match source {
+        Some(source) => Arc::new(source),
+        // A partition without contents is all padding.
+        None => Arc::new(SegmentMap::new()),
+    };
+    PlacedPartition {
+        label: partition.label.clone(),
+        start,
+        sectors,
+        type_code: partition.type_code,
+        active: partition.active,
+        source,
+    }
+}
+
+/// The images over one disk.
+struct Images<'a> {
+    spec: &'a Spec,
+    disk: &'a Arc<dyn ByteSource>,
+    data: DataMap,
+    content: [u8; 32],
+}
+
+impl Images<'_> {
+    fn plan(&self, identity: &Fingerprint, mtime: i64) -> Result<Generation, PlanError> {
+        let mut images = Vec::with_capacity(self.spec.images.len());
+        for image in &self.spec.images {
+            let source = self.source(image)?;
+            let mut of_image = identity.clone();
+            // The container's settings are small and few: their debug form tells them apart.
+            of_image.bytes(
+                format!("{:?} {:?} {}", image.format, self.spec.vm, self.spec.name).as_bytes(),
+            );
+            of_image.bytes(image.name.as_bytes());
+            images.push(Arc::new(Image::new(
+                image.name.clone(),
+                source,
+                mtime,
+                of_image.finish(),
+            )));
+        }
+        Ok(Generation { images })
+    }
+
+    fn source(&self, image: &ImageSpec) -> Result<Arc<dyn ByteSource>, PlanError> {
+        let fail = |reason: String| PlanError::Image {
+            name: image.name.clone(),
+            reason,
+        };
+        Ok(match image.format {
+            ImageFormat::Raw => Arc::clone(self.disk),
+            ImageFormat::Vmdk(VmdkLayout::MonolithicSparse) => {
+                let descriptor = self.descriptor(image.name.clone());
+                let vmdk = SparseVmdk::new(Arc::clone(self.disk), &self.data, descriptor);
+                Arc::new(vmdk.map_err(|error| fail(error.to_string()))?)
+            }
+            ImageFormat::Vmdk(VmdkLayout::StreamOptimized) => {
+                let vmdk = self.stream_vmdk(image.name.clone());
+                Arc::new(vmdk.map_err(|error| fail(error.to_string()))?)
+            }
+            ImageFormat::Ova { manifest } => {
+                let vmdk = self.stream_vmdk(disk_member_name(&self.spec.name));
+                let vmdk = vmdk.map_err(|error| fail(error.to_string()))?;
+                let params = OvaParams {
+                    name: &self.spec.name,
+                    vm: &self.spec.vm,
+                    disk_capacity: self.disk.len(),
+                    mtime: self.spec.times.default,
+                    manifest,
+                };
+                Arc::new(Ova::new(params, Arc::new(vmdk)).map_err(|error| fail(error.to_string()))?)
+            }
+        })
+    }
+
+    fn stream_vmdk(&self, extent_name: String) -> Result<StreamVmdk, VmdkError> {
+        StreamVmdk::new(
+            Arc::clone(self.disk),
+            &self.data,
+            self.descriptor(extent_name),
+        )
+    }
+
+    fn descriptor(&self, extent_name: String) -> DescriptorParams {
+        DescriptorParams {
+            content_id: content_id(&self.content),
+            extent_name,
+            adapter: adapter_type(self.spec.vm.scsi_controller),
+        }
+    }
 }

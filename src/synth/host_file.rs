@@ -177,6 +177,22 @@ impl HostFiles {
         self.planned(index).map(|planned| &planned.identity)
     }
 
+    /// The newest modification time of all files, in whole seconds since 1970.
+    #[must_use]
+    pub fn newest_mtime(&self) -> Option<i64> {
+        self.files
+            .iter()
+            .map(|planned| planned.identity.mtime.0)
+            .max()
+    }
+
+    /// The directories that files are opened below, as the user knows them.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories
+            .iter()
+            .map(|directory| directory.path.as_path())
+    }
+
     /// The path of the file at `index`, for messages.
     #[must_use]
     pub fn path(&self, index: u32) -> PathBuf {

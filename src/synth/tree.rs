@@ -150,12 +150,18 @@ impl Tree {
     #[must_use]
     pub fn find(&self, path: &ImagePath) -> Option<NodeId> {
         path.0.iter().try_fold(NodeId::ROOT, |directory, name| {
-            let entries = self.entries(directory);
-            let index = entries
-                .binary_search_by(|entry| (*entry.name).cmp(name))
-                .ok()?;
-            entries.get(index).map(|entry| entry.node)
+            self.find_in(directory, name)
         })
+    }
+
+    /// What `name` names in a directory.
+    #[must_use]
+    pub fn find_in(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
+        let entries = self.entries(directory);
+        let index = entries
+            .binary_search_by(|entry| (*entry.name).cmp(name))
+            .ok()?;
+        entries.get(index).map(|entry| entry.node)
     }
 
     /// Replaces the bytes of an inline file by others of the same length.

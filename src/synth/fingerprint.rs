@@ -1,0 +1,160 @@
+//! Two fingerprints of a plan, and the identifiers that derive from the config's seed.
+//!
+//! The *content* fingerprint is equal on any machine for equal configs and sources; VMDK's content ids come from it.
+//! The *identity* fingerprint also covers which host files are read; caches and FUSE inodes go by it.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::host_file::{HostFiles, Identity};
+use super::tree::{Content, Node, NodeKind, Tree};
+use crate::units::to_u64;
+
+/// The namespace of all identifiers: a random UUID, fixed for ever.
+const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_8e52_6d1f_4b67_9f3e_2f1a_84c7_d9e0);
+/// Changes when equal plans give other bytes than before, so that nothing mixes images of two versions.
+const FORMAT_VERSION: u32 = 1;
+
+/// An identifier for `purpose`, equal for equal seeds.
+#[must_use]
+pub fn uuid(seed: &str, purpose: &str) -> Uuid {
+    let of_seed = Uuid::new_v5(&NAMESPACE, seed.as_bytes());
+    Uuid::new_v5(&of_seed, purpose.as_bytes())
+}
+
+/// The disk's signature: never zero, which would mean "none".
+#[must_use]
+pub fn disk_signature(seed: &str) -> u32 {
+    let [a, b, c, d, ..] = *uuid(seed, "disk signature").as_bytes();
+    u32::from_le_bytes([a, b, c, d]).max(1)
+}
+
+/// A fingerprint in the making. Every part is preceded by its length or is of fixed length, so that different plans
+/// never feed equal bytes.
+#[derive(Clone)]
+pub struct Fingerprint(Sha256);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fingerprint {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut this = Self(Sha256::new());
+        this.number(FORMAT_VERSION.into());
+        this
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, value: u64) {
+        self.0.update(value.to_le_bytes());
+    }
+
+    /// Adds bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.number(to_u64(bytes.len()));
+        self.0.update(bytes);
+    }
+
+    /// Adds a tree: names, attributes and sizes, and the bytes of inline files.
+    pub fn tree(&mut self, tree: &Tree) {
+        self.number(to_u64(tree.nodes().len()));
+        for node in tree.nodes() {
+            self.node(node);
+        }
+    }
+
+    fn node(&mut self, node: &Node) {
+        let attributes = &node.attributes;
+        self.number(u64::from(attributes.mode) | u64::from(attributes.immutable) << 16);
+        self.number(u64::from(attributes.uid) | u64::from(attributes.gid) << 32);
+        self.number(attributes.mtime.seconds.cast_unsigned());
+        self.number(attributes.mtime.nanoseconds.into());
+        match &node.kind {
+            NodeKind::Directory(entries) => {
+                self.number(1);
+                self.number(to_u64(entries.len()));
+                for entry in entries {
+                    self.bytes(&entry.name);
+                    self.number(entry.node.0.into());
+                }
+            }
+            NodeKind::File {
+                size,
+                content: Content::Host(_),
+            } => {
+                self.number(2);
+                self.number(*size);
+            }
+            NodeKind::File {
+                content: Content::Inline(bytes),
+                ..
+            } => {
+                self.number(3);
+                self.bytes(bytes);
+            }
+            NodeKind::Symlink(target) => {
+                self.number(4);
+                self.bytes(target);
+            }
+        }
+    }
+
+    /// Adds which host files are read.
+    pub fn host_files(&mut self, files: &HostFiles) {
+        self.number(to_u64(files.file_count()));
+        for index in 0_u32.. {
+            let Some(identity) = files.identity(index) else {
+                break;
+            };
+            self.identity(identity);
+        }
+    }
+
+    fn identity(&mut self, identity: &Identity) {
+        self.number(identity.device);
+        self.number(identity.inode);
+        self.number(identity.size);
+        for (seconds, nanoseconds) in [identity.mtime, identity.ctime] {
+            self.number(seconds.cast_unsigned());
+            self.number(nanoseconds.into());
+        }
+    }
+
+    /// The fingerprint.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_depend_on_seed_and_purpose_only() {
+        assert_eq!(uuid("a", "x"), uuid("a", "x"));
+        assert_ne!(uuid("a", "x"), uuid("b", "x"));
+        assert_ne!(uuid("a", "x"), uuid("a", "y"));
+        assert_eq!(uuid("a", "x").get_version_num(), 5);
+        assert_ne!(disk_signature("a"), 0);
+    }
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        let of = |parts: &[&[u8]]| {
+            let mut fingerprint = Fingerprint::new();
+            for part in parts {
+                fingerprint.bytes(part);
+            }
+            fingerprint.finish()
+        };
+        assert_ne!(of(&[b"ab", b"c"]), of(&[b"a", b"bc"]));
+        assert_eq!(of(&[b"ab"]), of(&[b"ab"]));
+    }
+}

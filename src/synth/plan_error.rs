@@ -1,0 +1,148 @@
+//! What can go wrong between a valid config and a planned generation, and what is worth a warning.
+
+use std::fmt;
+
+use super::boot::BootError;
+use super::disk::PlaceError;
+use super::ext4::Ext4Error;
+use super::source::ReadError;
+use super::syslinux_config::SyslinuxWarning;
+use super::tree::{TreeError, TreeWarning};
+use crate::config::spec::Location;
+use crate::units::ByteCount;
+
+/// Why a config cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A source.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A file system.
+    #[error("{location}: {source}")]
+    Ext4 {
+        /// The partition in the config.
+        location: Location,
+        /// What does not fit.
+        source: Ext4Error,
+    },
+    /// The disk.
+    #[error("{location}: {source}")]
+    Place {
+        /// The disk in the config.
+        location: Location,
+        /// What does not fit.
+        source: PlaceError,
+    },
+    /// The boot loader or the boot code.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The boot loader's configuration file.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file that the boot loader reads is beyond its 32-bit sizes.
+    #[error("{location}: partition `{label}`: {path} is {}; the boot loader reads files below 4 GiB", ByteCount(*size))]
+    BootFileTooLarge {
+        /// The partition in the config.
+        location: Location,
+        /// The partition.
+        label: String,
+        /// The file in the image.
+        path: String,
+        /// Its size.
+        size: u64,
+    },
+    /// An image cannot hold the disk.
+    #[error("image `{name}`: {reason}")]
+    Image {
+        /// The image.
+        name: String,
+        /// The limit that it hit.
+        reason: String,
+    },
+}
+
+impl PlanError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tree(error) => error.hint(),
+            Self::Ext4 { source, .. } => source.hint(),
+            Self::Boot(error) => error.hint().map(str::to_owned),
+            Self::Place {
+                source: PlaceError::BeyondDisk { .. } | PlaceError::NothingLeft { .. },
+                ..
+            } => Some("make the disk larger, or set its size to \"auto\"".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// What the user should know though the plan stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanWarning {
+    /// About a source.
+    Tree(TreeWarning),
+    /// About the boot loader's configuration.
+    Syslinux {
+        /// The partition.
+        label: String,
+        /// The file in the image.
+        path: String,
+        /// What it is.
+        warning: SyslinuxWarning,
+    },
+    /// There is no configuration that the boot loader would find.
+    NoBootConfig {
+        /// The partition.
+        label: String,
+        /// Where it looks, in order.
+        candidates: Vec<String>,
+    },
+    /// The file system is too small for a journal.
+    NoJournal {
+        /// The partition.
+        label: String,
+        /// Its size in bytes.
+        len: u64,
+    },
+}
+
+impl fmt::Display for PlanWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(warning) => warning.fmt(f),
+            Self::Syslinux {
+                label,
+                path,
+                warning,
+            } => write!(f, "partition `{label}`: {path}: {warning}"),
+            Self::NoBootConfig { label, .. } => {
+                write!(
+                    f,
+                    "partition `{label}`: has a boot loader but no configuration for it"
+                )
+            }
+            Self::NoJournal { label, len } => write!(
+                f,
+                "partition `{label}`: has no journal, because {} is below the 8 MiB that one needs",
+                ByteCount(*len)
+            ),
+        }
+    }
+}
+
+impl PlanWarning {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tree(warning) => warning.hint(),
+            Self::Syslinux { warning, .. } => Some(warning.hint()),
+            Self::NoBootConfig { candidates, .. } => {
+                Some(format!("it looks for {}", candidates.join(", then ")))
+            }
+            Self::NoJournal { .. } => Some("`journal = false` says that this is meant".to_owned()),
+        }
+    }
+}
