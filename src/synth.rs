@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows FUSE; only [`host_file`] and `tree` touch the host's file systems.
 
+pub mod cache;
 pub mod data_map;
 pub mod generation;
 pub mod host_file;
