@@ -1,1 +1,15 @@
 //! Images as files of a FUSE mount.
+//!
+//! ```text
+//! kernel ── fuser ── adapter ── view ── synth's images
+//!                    errno      (no FUSE)
+//! mount, mountpoint: where it appears, how it goes away
+//! ```
+//!
+//! Invariant: only `adapter`, [`errno`] and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
+
+mod adapter;
+mod errno;
+pub mod mount;
+pub mod mountpoint;
+pub mod view;

@@ -7,6 +7,8 @@
 
 mod boot;
 mod ext4;
+mod mount;
+mod mounted;
 mod ova;
 mod support;
 mod vmdk;

@@ -1,0 +1,413 @@
+//! `miragefs mount`, and the same as mount(8) asks for it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use super::error::{CliError, ErrorKind};
+use super::load;
+use super::log::Log;
+use super::output;
+use super::{CACHE_SIZE_DEFAULT, HelperArgs, MountArgs, parse_threads};
+use crate::fs::mount::{self, MountError, MountOptions};
+use crate::fs::mountpoint::MountpointError;
+use crate::units::parse_size;
+
+/// What a background mount writes to its parent once the images can be read.
+const READY: &str = "ready\n";
+
+/// Mount options that mean nothing here but stand in every fstab.
+const IGNORED_OPTIONS: [&str; 18] = [
+    "rw",
+    "ro",
+    "dev",
+    "nodev",
+    "suid",
+    "nosuid",
+    "exec",
+    "noexec",
+    "atime",
+    "noatime",
+    "auto",
+    "noauto",
+    "user",
+    "nofail",
+    "_netdev",
+    "comment",
+    "defaults",
+    "default-permissions",
+];
+
+/// Mount options that mean what the long option of the same name means.
+const OWN_OPTIONS: [&str; 6] = [
+    "foreground",
+    "allow-other",
+    "cache-size",
+    "threads",
+    "wait",
+    "log",
+];
+
+/// A mount as asked for, options merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPlan {
+    config: PathBuf,
+    mountpoint: PathBuf,
+    foreground: bool,
+    allow_other: bool,
+    cache_size: u64,
+    threads: Option<usize>,
+    wait: bool,
+    log: Option<PathBuf>,
+    readiness_pipe: bool,
+}
+
+impl MountPlan {
+    /// What `miragefs mount` was asked for; `-o` wins over long options.
+    ///
+    /// # Errors
+    /// An unknown mount option, or a value that is not understood.
+    pub fn from_args(args: MountArgs) -> Result<Self, CliError> {
+        let mut plan = Self {
+            config: args.config,
+            mountpoint: args.mountpoint,
+            foreground: args.foreground,
+            allow_other: args.allow_other,
+            cache_size: args.cache_size,
+            threads: args.threads,
+            wait: args.wait,
+            log: args.log,
+            readiness_pipe: args.readiness_pipe,
+        };
+        plan.apply(&args.options, false)?;
+        Ok(plan)
+    }
+
+    /// What mount(8) asked for.
+    ///
+    /// # Errors
+    /// As [`MountPlan::from_args`]; with `-s` unknown options are ignored.
+    pub fn from_helper_args(args: HelperArgs) -> Result<Self, CliError> {
+        let mut plan = Self {
+            config: args.config,
+            mountpoint: args.mountpoint,
+            foreground: false,
+            allow_other: false,
+            cache_size: parse_size(CACHE_SIZE_DEFAULT).expect("the default is a size"),
+            threads: None,
+            wait: false,
+            log: None,
+            readiness_pipe: false,
+        };
+        plan.apply(&args.options, args.sloppy)?;
+        Ok(plan)
+    }
+
+    fn apply(&mut self, options: &[String], sloppy: bool) -> Result<(), CliError> {
+        for option in options.iter().filter(|option| !option.is_empty()) {
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            // fuse writes allow_other, our long options have hyphens.
+            let hyphened = name.replace('_', "-");
+            if IGNORED_OPTIONS.contains(&name)
+                || hyphened == "default-permissions"
+                || name.starts_with("x-")
+            {
+                continue;
+            }
+            if !self.set(&hyphened, value)? && !sloppy {
+                return Err(unknown_option(name, &hyphened));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets one of [`OWN_OPTIONS`]; `false` if `name` is none of them.
+    fn set(&mut self, name: &str, value: Option<&str>) -> Result<bool, CliError> {
+        match name {
+            "foreground" => self.foreground = flag(name, value)?,
+            "allow-other" => self.allow_other = flag(name, value)?,
+            "wait" => self.wait = flag(name, value)?,
+            "cache-size" => {
+                self.cache_size = parse_size(required(name, value)?).map_err(|error| {
+                    CliError::new(ErrorKind::Usage, format!("-o {name}: {error}"))
+                })?;
+            }
+            "threads" => {
+                let threads = parse_threads(required(name, value)?).map_err(|message| {
+                    CliError::new(ErrorKind::Usage, format!("-o {name}: {message}"))
+                })?;
+                self.threads = Some(threads);
+            }
+            "log" => self.log = Some(PathBuf::from(required(name, value)?)),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The command line of the process that serves this mount in the background.
+    fn background_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec![
+            "mount".into(),
+            "--foreground".into(),
+            "--readiness-pipe".into(),
+        ];
+        args.extend(["--cache-size".into(), self.cache_size.to_string().into()]);
+        if let Some(threads) = self.threads {
+            args.extend(["--threads".into(), threads.to_string().into()]);
+        }
+        if let Some(log) = &self.log {
+            args.extend(["--log".into(), log.into()]);
+        }
+        if self.allow_other {
+            args.push("--allow-other".into());
+        }
+        if self.wait {
+            args.push("--wait".into());
+        }
+        // Behind `--`, since a path may start with a hyphen.
+        args.extend([
+            "--".into(),
+            (&self.config).into(),
+            (&self.mountpoint).into(),
+        ]);
+        args
+    }
+}
+
+fn flag(name: &str, value: Option<&str>) -> Result<bool, CliError> {
+    match value {
+        None => Ok(true),
+        Some(value) => {
+            let message = format!("-o {name}: takes no value, got `{value}`");
+            Err(CliError::new(ErrorKind::Usage, message))
+        }
+    }
+}
+
+fn required<'a>(name: &str, value: Option<&'a str>) -> Result<&'a str, CliError> {
+    value.ok_or_else(|| CliError::new(ErrorKind::Usage, format!("-o {name}: needs a value")))
+}
+
+fn unknown_option(name: &str, hyphened: &str) -> CliError {
+    let error = CliError::new(ErrorKind::Usage, format!("-o {name}: unknown mount option"));
+    let nearest = OWN_OPTIONS
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(known, hyphened), known))
+        .min();
+    match nearest {
+        Some((distance, known)) if distance <= 3 => {
+            error.with_hint(format!("did you mean `{known}`?"))
+        }
+        _ => error.with_hint(format!("known are {}", OWN_OPTIONS.join(", "))),
+    }
+}
+
+/// Mounts as `plan` says and returns the exit code: of the whole mount in the foreground, of its start otherwise.
+///
+/// # Errors
+/// Config, mount point, FUSE.
+pub(super) fn mount(plan: &MountPlan) -> Result<u8, CliError> {
+    if plan.foreground {
+        serve(plan).map(|()| 0)
+    } else {
+        start_in_background(plan)
+    }
+}
+
+fn serve(plan: &MountPlan) -> Result<(), CliError> {
+    let log = Log::start(plan.log.as_deref())?;
+    if plan.readiness_pipe {
+        // It fails only for a process that leads a session already, which is as good.
+        if let Err(error) = rustix::process::setsid() {
+            tracing::debug!("no session of its own: {error}");
+        }
+    }
+    let loaded = load::load(&plan.config, plan.cache_size)?;
+    output::warn(&loaded.warnings);
+    let options = MountOptions {
+        mountpoint: plan.mountpoint.clone(),
+        source_directories: loaded.sources(),
+        allow_other: plan.allow_other,
+        threads: plan.threads,
+    };
+    let generation = Arc::new(loaded.planned.generation);
+    let on_ready = || {
+        if plan.readiness_pipe {
+            announce(&log)
+        } else {
+            Ok(())
+        }
+    };
+    mount::run(&generation, &options, on_ready).map_err(|error| to_cli_error(&error))
+}
+
+/// Tells the parent that the images can be read, and leaves its terminal and its directory.
+fn announce(log: &Log) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(READY.as_bytes())?;
+    stdout.flush()?;
+    log.leave_terminal();
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    match log.file() {
+        Some(file) => rustix::stdio::dup2_stderr(&file)?,
+        None => rustix::stdio::dup2_stderr(&null)?,
+    }
+    std::env::set_current_dir("/")
+}
+
+/// Starts this program again, which serves the mount, and waits until it is ready or has failed. No fork: the
+/// process has threads.
+fn start_in_background(plan: &MountPlan) -> Result<u8, CliError> {
+    let failed = |source: io::Error| {
+        CliError::new(
+            ErrorKind::Runtime,
+            "the background process cannot be started",
+        )
+        .with_source(source)
+    };
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .args(plan.background_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let mut line = String::new();
+    if let Some(pipe) = child.stdout.take() {
+        BufReader::new(pipe).read_line(&mut line).map_err(failed)?;
+    }
+    if line == READY {
+        return Ok(0);
+    }
+    // It has said why on the stderr that we share.
+    let status = child.wait().map_err(failed)?;
+    match status.code().map(u8::try_from) {
+        Some(Ok(code)) if code != 0 => Ok(code),
+        _ => {
+            let message = format!("the background process ended before it was ready ({status})");
+            Err(CliError::new(ErrorKind::Runtime, message))
+        }
+    }
+}
+
+fn to_cli_error(error: &MountError) -> CliError {
+    let kind = match error {
+        MountError::Mountpoint(
+            MountpointError::InsideSource { .. } | MountpointError::SourceBelow { .. },
+        ) => ErrorKind::Config,
+        _ => ErrorKind::Runtime,
+    };
+    let reported = CliError::from_error(kind, error);
+    match hint(error) {
+        Some(hint) => reported.with_hint(hint),
+        None => reported,
+    }
+}
+
+fn hint(error: &MountError) -> Option<String> {
+    match error {
+        MountError::Mountpoint(MountpointError::Missing(path)) => {
+            Some(format!("create it: mkdir -p {}", path.display()))
+        }
+        MountError::Mountpoint(MountpointError::AlreadyMounted { path, .. }) => {
+            Some(format!("miragefs unmount {}", path.display()))
+        }
+        MountError::Mountpoint(
+            MountpointError::InsideSource { .. } | MountpointError::SourceBelow { .. },
+        ) => Some("mount on a directory apart from all sources".to_owned()),
+        MountError::Refused { source, .. } => refusal_hint(source),
+        _ => None,
+    }
+}
+
+fn refusal_hint(source: &io::Error) -> Option<String> {
+    let text = source.to_string();
+    if text.contains("user_allow_other") {
+        return Some("let root add the line `user_allow_other` to /etc/fuse.conf".to_owned());
+    }
+    if source.kind() != io::ErrorKind::NotFound {
+        return None;
+    }
+    if Path::new("/dev/fuse").exists() {
+        Some("ordinary users need fusermount3: install the package fuse3".to_owned())
+    } else {
+        Some("there is no /dev/fuse: load the module with `modprobe fuse`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command};
+
+    fn plan(line: &str) -> Result<MountPlan, CliError> {
+        match cli::parse(line.split_whitespace().map(OsString::from)).unwrap() {
+            Command::Mount(args) => MountPlan::from_args(args),
+            Command::MountHelper(args) => MountPlan::from_helper_args(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn long_options_and_mount_options_agree() {
+        let long = "miragefs mount c.toml /m --foreground --allow-other --cache-size 1MiB --threads 3 --wait --log l";
+        let short = "miragefs mount c.toml /m -o foreground,allow_other,cache-size=1MiB -o threads=3,wait,log=l";
+        let helper = "mount.miragefs c.toml /m -o rw,nodev,foreground,allow-other,cache_size=1048576,threads=3,wait,log=l,x-systemd.automount,comment=x";
+        assert_eq!(plan(long).unwrap(), plan(short).unwrap());
+        assert_eq!(plan(long).unwrap(), plan(helper).unwrap());
+        assert_eq!(
+            plan("miragefs mount c.toml /m").unwrap(),
+            plan("miragefs c.toml /m -o defaults").unwrap()
+        );
+    }
+
+    #[test]
+    fn a_background_mount_is_asked_for_in_full() {
+        let asked =
+            plan("miragefs mount c.toml /m --allow-other --threads 3 --wait --log l").unwrap();
+        let mut args = vec![OsString::from("miragefs")];
+        args.extend(asked.background_args());
+        let Command::Mount(args) = cli::parse(args).unwrap() else {
+            panic!("the command is mount");
+        };
+        let expected = MountPlan {
+            foreground: true,
+            readiness_pipe: true,
+            ..asked
+        };
+        assert_eq!(MountPlan::from_args(args).unwrap(), expected);
+    }
+
+    #[test]
+    fn mistaken_mount_options_are_usage_errors() {
+        for (options, message, hint) in [
+            (
+                "thread=3",
+                "-o thread: unknown mount option",
+                "did you mean `threads`?",
+            ),
+            ("umask=022", "-o umask: unknown mount option", "known are"),
+            (
+                "threads=0",
+                "-o threads: `0`: expected a number from 1 to 256",
+                "",
+            ),
+            ("cache-size", "-o cache-size: needs a value", ""),
+            ("wait=no", "-o wait: takes no value, got `no`", ""),
+        ] {
+            let error = plan(&format!("miragefs c.toml /m -o {options}")).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.report().contains(hint), "{}", error.report());
+        }
+        plan("mount.miragefs c.toml /m -s -o umask=022").unwrap();
+    }
+}

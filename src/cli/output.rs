@@ -1,0 +1,45 @@
+//! Printing: results to stdout, warnings to stderr.
+
+use std::io::{self, Write};
+
+use super::error::{CliError, ErrorKind};
+
+/// Writes `text` to stdout as it is; a reader that closed the pipe has seen enough.
+///
+/// # Errors
+/// A full disk, for example.
+pub fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::new(
+            ErrorKind::Runtime,
+            "standard output cannot be written",
+        )
+        .with_source(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Something that should be told but does not stop anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Writes `warning: …` lines to stderr, each with its hint behind it.
+pub fn warn(warnings: &[Warning]) {
+    let mut stderr = io::stderr().lock();
+    for warning in warnings {
+        // Nothing can be said about a stderr that is closed.
+        drop(writeln!(stderr, "warning: {}", warning.message));
+        if let Some(hint) = &warning.hint {
+            drop(writeln!(stderr, "   hint: {hint}"));
+        }
+    }
+}

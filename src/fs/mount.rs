@@ -1,0 +1,272 @@
+//! A mount from its first request to its last.
+//!
+//! Invariant: the mount is taken away by us, once, and only while it is still ours. fuser 0.18 would unmount the
+//! *path* again when its handle is dropped, whatever is mounted there by then, and without `MNT_DETACH`; so its handle
+//! is never dropped.
+
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+use fuser::{Config, MountOption, Session, SessionACL};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use super::adapter::Adapter;
+use super::mountpoint::{
+    self, FILE_SYSTEM_NAME, MountpointError, UnmountError, check_mountpoint, find_mount,
+};
+use super::view::{Owner, View};
+use crate::synth::generation::Generation;
+
+/// Read-ahead that hides the latency of disks, in KiB.
+const READ_AHEAD_KIB: u32 = 4096;
+
+/// What to mount where.
+#[derive(Debug, Clone, Default)]
+pub struct MountOptions {
+    /// An empty directory.
+    pub mountpoint: PathBuf,
+    /// The directories that images read from; none may lie below the mount point, nor the reverse.
+    pub source_directories: Vec<PathBuf>,
+    /// Whether other users may read the images.
+    pub allow_other: bool,
+    /// Worker threads, at least 1; `None` is one per CPU, within 2 to 8.
+    pub threads: Option<usize>,
+}
+
+/// Why a mount could not be made or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The mount point is not fit.
+    #[error(transparent)]
+    Mountpoint(#[from] MountpointError),
+    /// The kernel, or fusermount3, refused.
+    #[error("{}: cannot be mounted", path.display())]
+    Refused {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The mount could not be taken away.
+    #[error(transparent)]
+    Unmount(#[from] UnmountError),
+    /// The connection to the kernel broke.
+    #[error("{}: the FUSE connection failed", path.display())]
+    Session {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("signal handlers cannot be installed")]
+    Signals(#[source] io::Error),
+    /// Whoever waits for the mount could not be told.
+    #[error("{}: nobody waits for the mount any more", path.display())]
+    Ready {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A mount that is being served.
+pub struct Mounted {
+    path: PathBuf,
+    device: (u32, u32),
+    session: JoinHandle<io::Result<()>>,
+}
+
+impl Mounted {
+    /// Mounts the images of `generation` and serves them on threads of their own. When it returns, the images can be
+    /// read.
+    ///
+    /// # Errors
+    /// [`MountError::Mountpoint`] and [`MountError::Refused`].
+    pub fn new(generation: &Generation, options: &MountOptions) -> Result<Self, MountError> {
+        let path = check_mountpoint(&options.mountpoint, &options.source_directories)?;
+        let refused = |source| MountError::Refused {
+            path: path.clone(),
+            source,
+        };
+        let owner = Owner {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+        };
+        let view = Arc::new(View::new(generation, owner));
+        let session = Session::new(Adapter::new(view), &path, &fuser_config(options))
+            .map_err(|error| refused(tidy(error)))?;
+        // Session::spawn separates the loop, which we want, from the handle that unmounts when dropped.
+        let mut background = session.spawn().map_err(refused)?;
+        let session = mem::replace(&mut background.guard, thread::spawn(|| Ok(())));
+        mem::forget(background);
+        let mount = find_mount(&path).map_err(refused)?;
+        let device = mount
+            .map(|mount| mount.device)
+            .ok_or_else(|| refused(io::Error::other("the mount vanished at once")))?;
+        if let Err(error) = mountpoint::raise_read_ahead(device, READ_AHEAD_KIB) {
+            tracing::debug!("{}: read-ahead stays as it is: {error}", path.display());
+        }
+        Ok(Self {
+            path,
+            device,
+            session,
+        })
+    }
+
+    /// The mount point without symlinks.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the name away; files that are open are served until they are closed. Does nothing if the mount is gone.
+    ///
+    /// # Errors
+    /// [`UnmountError`], if the mount table cannot be read or the kernel refused.
+    pub fn detach(&self) -> Result<(), UnmountError> {
+        detach_device(&self.path, self.device)
+    }
+
+    /// Waits until the last reader is gone after the mount was taken away, by us or by others.
+    ///
+    /// # Errors
+    /// [`MountError::Session`] if the connection to the kernel broke; the mount is gone then too.
+    pub fn wait(self) -> Result<(), MountError> {
+        let Self {
+            path,
+            device,
+            session,
+        } = self;
+        let result = join(session);
+        // After a failure the mount may still be there, served by nobody.
+        detach_device(&path, device)?;
+        result.map_err(|source| MountError::Session { path, source })
+    }
+}
+
+fn join(session: JoinHandle<io::Result<()>>) -> io::Result<()> {
+    session
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the session's thread panicked")))
+}
+
+fn detach_device(path: &Path, device: (u32, u32)) -> Result<(), UnmountError> {
+    let mount = find_mount(path).map_err(|source| UnmountError::Host {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    match mount {
+        Some(mount) if mount.device == device => mountpoint::detach(path),
+        _ => Ok(()),
+    }
+}
+
+/// fusermount3 ends its messages with a newline.
+fn tidy(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    io::Error::new(error.kind(), error.to_string().trim().to_owned())
+}
+
+fn fuser_config(options: &MountOptions) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::DefaultPermissions,
+        MountOption::FSName(FILE_SYSTEM_NAME.to_owned()),
+        MountOption::Subtype(FILE_SYSTEM_NAME.to_owned()),
+    ];
+    config.acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    config.n_threads = Some(options.threads.unwrap_or_else(default_threads).max(1));
+    config
+}
+
+/// One worker per CPU: at least two, so that one slow read does not stop all others.
+fn default_threads() -> usize {
+    thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8))
+}
+
+/// What ends a served mount.
+enum Event {
+    Signal(i32),
+    Ended(Result<(), MountError>),
+}
+
+/// Mounts `generation`, calls `on_ready` once the images can be read, and serves until the mount is gone.
+///
+/// SIGTERM and SIGINT take the name away; open files are served until the last is closed. A second one ends at once.
+///
+/// # Errors
+/// [`MountError`]; the mount is gone in every case.
+pub fn run(
+    generation: &Generation,
+    options: &MountOptions,
+    on_ready: impl FnOnce() -> io::Result<()>,
+) -> Result<(), MountError> {
+    let (sender, events) = mpsc::channel();
+    // Installed before the mount exists, so that no signal can leave it behind.
+    let signals = forward_signals(sender.clone()).map_err(MountError::Signals)?;
+    let mounted = Mounted::new(generation, options)?;
+    let (path, device) = (mounted.path.clone(), mounted.device);
+    let told = on_ready();
+    tracing::info!("{}: mounted", path.display());
+    let waiter = thread::spawn(move || {
+        // The receiver may be gone after a second signal.
+        drop(sender.send(Event::Ended(mounted.wait())));
+    });
+    if let Err(source) = told {
+        detach_device(&path, device)?;
+        return Err(MountError::Ready { path, source });
+    }
+    let mut detached = false;
+    let result = loop {
+        match events.recv() {
+            Ok(Event::Ended(result)) => break result,
+            Ok(Event::Signal(SIGHUP)) => {
+                tracing::warn!("SIGHUP: reloading is not available in this build");
+            }
+            Ok(Event::Signal(signal)) if detached => {
+                tracing::warn!("signal {signal} again: open files are abandoned");
+                return Ok(());
+            }
+            Ok(Event::Signal(signal)) => {
+                tracing::info!("signal {signal}: unmounting {}", path.display());
+                detach_device(&path, device)?;
+                detached = true;
+            }
+            Err(_) => break Ok(()),
+        }
+    };
+    signals.close();
+    // It sent its result and is about to end.
+    drop(waiter.join());
+    tracing::info!("{}: unmounted", path.display());
+    result
+}
+
+fn forward_signals(sender: Sender<Event>) -> io::Result<Handle> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let handle = signals.handle();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in &mut signals {
+                if sender.send(Event::Signal(signal)).is_err() {
+                    break;
+                }
+            }
+        })?;
+    Ok(handle)
+}
