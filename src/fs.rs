@@ -6,7 +6,7 @@
 //! connection, mount, mountpoint: where it appears, how it goes away
 //! ```
 //!
-//! Invariant: only `adapter`, [`errno`] and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
+//! Invariant: only `adapter`, `errno` and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
 
 mod adapter;
 mod connection;

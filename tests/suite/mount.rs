@@ -173,6 +173,10 @@ fn attributes_tell_size_data_time_and_owner() {
     assert_eq!(found.uid(), rustix::process::getuid().as_raw());
     assert_eq!(found.gid(), rustix::process::getgid().as_raw());
     assert_eq!((found.mtime(), found.mtime_nsec()), (1_700_000_000, 0));
+    assert_eq!(
+        (found.atime(), found.ctime()),
+        (1_700_000_000, 1_700_000_000)
+    );
     assert_eq!(found.nlink(), 1);
     assert_eq!(found.blksize(), 4096);
     // 1 MiB + 100 bytes and 2 MiB - 4096 + 123 bytes are data.
