@@ -1,4 +1,5 @@
 //! The integration tests.
 
 mod mount;
+mod mount_command;
 mod mounted;
