@@ -211,12 +211,14 @@ pub fn block(attributes: &[Attribute], sharers: u32, seed: Checksum, block_numbe
 
 /// Kernel `ext4_xattr_rehash`; an entry without a hash leaves the block without one.
 fn block_hash(attributes: &[Attribute]) -> u32 {
-    let hashes = attributes.iter().map(Attribute::hash);
-    hashes
-        .clone()
-        .all(|hash| hash != 0)
-        .then(|| hashes.fold(0_u32, |hash, entry| hash.rotate_left(16) ^ entry))
-        .unwrap_or(0)
+    let mut block_hash = 0_u32;
+    for attribute in attributes {
+        match attribute.hash() {
+            0 => return 0,
+            hash => block_hash = block_hash.rotate_left(16) ^ hash,
+        }
+    }
+    block_hash
 }
 
 /// Entries from the front, values from the back; `base` is where offsets of values count from, before `area`.
@@ -357,7 +359,7 @@ mod tests {
 
     #[test]
     fn blocks_are_sorted_by_index_length_and_name() {
-        let mut all = vec![
+        let mut all = [
             attribute("security.z", b"1"),
             attribute("user.bb", b"2"),
             attribute("user.c", b"3"),
