@@ -7,9 +7,12 @@
 
 mod boot;
 mod ext4;
+mod lab;
 mod mount;
 mod mount_command;
 mod mounted;
+mod mounted_sources;
 mod ova;
+mod served;
 mod support;
 mod vmdk;
