@@ -3,12 +3,13 @@
 //! ```text
 //! kernel ── fuser ── adapter ── view ── synth's images
 //!                    errno      (no FUSE)
-//! mount, mountpoint: where it appears, how it goes away
+//! connection, mount, mountpoint: where it appears, how it goes away
 //! ```
 //!
-//! Invariant: only `adapter`, [`errno`] and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
+//! Invariant: only `adapter`, `errno` and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
 
 mod adapter;
+mod connection;
 mod errno;
 pub mod mount;
 pub mod mountpoint;

@@ -15,6 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::error::{CliError, ErrorKind};
 
@@ -54,9 +55,11 @@ impl Log {
             .with_default_directive(LevelFilter::INFO.into())
             .with_env_var("MIRAGEFS_LOG")
             .from_env()
-            .map_err(|error| {
-                CliError::new(ErrorKind::Usage, "MIRAGEFS_LOG is not understood")
-                    .with_source(error)
+            .map_err(|_| {
+                // Its own text says the same three times over.
+                let value = std::env::var("MIRAGEFS_LOG").unwrap_or_default();
+                let message = format!("MIRAGEFS_LOG=`{value}` is not understood");
+                CliError::new(ErrorKind::Usage, message)
                     .with_hint("known are error, warn, info, debug and trace")
             })?;
         let subscriber = tracing_subscriber::fmt()
@@ -66,8 +69,9 @@ impl Log {
             .with_ansi(false)
             .with_target(false)
             .finish();
-        // A second start in one process keeps the first log.
-        drop(tracing::subscriber::set_global_default(subscriber));
+        // Takes fuser's messages too, which go through the `log` crate. A second start in one process keeps the
+        // first log.
+        drop(subscriber.try_init());
         Ok(log)
     }
 

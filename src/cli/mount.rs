@@ -333,6 +333,9 @@ fn refusal_hint(source: &io::Error) -> Option<String> {
     if text.contains("user_allow_other") {
         return Some("let root add the line `user_allow_other` to /etc/fuse.conf".to_owned());
     }
+    if text.contains("open /dev/fuse: Permission denied") {
+        return Some("let root open it to all, as udev does: chmod 0666 /dev/fuse".to_owned());
+    }
     if source.kind() != io::ErrorKind::NotFound {
         return None;
     }

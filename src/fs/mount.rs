@@ -1,29 +1,31 @@
 //! A mount from its first request to its last.
 //!
-//! Invariant: the mount is taken away by us, once, and only while it is still ours. fuser 0.18 would unmount the
-//! *path* again when its handle is dropped, whatever is mounted there by then, and without `MNT_DETACH`; so its handle
-//! is never dropped.
+//! Invariant: the mount is taken away by us, lazily, and only while it is still ours.
 
 use std::io;
-use std::mem;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::adapter::Adapter;
+use super::connection;
 use super::mountpoint::{
-    self, FILE_SYSTEM_NAME, MountpointError, UnmountError, check_mountpoint, find_mount,
+    self, Device, MountpointError, UnmountError, check_mountpoint, find_mount,
 };
 use super::view::{Owner, View};
 use crate::synth::generation::Generation;
 
 /// Read-ahead that hides the latency of disks, in KiB.
 const READ_AHEAD_KIB: u32 = 4096;
+
+/// Ends with the last worker.
+type Workers = JoinHandle<io::Result<()>>;
 
 /// What to mount where.
 #[derive(Debug, Clone, Default)]
@@ -79,8 +81,8 @@ pub enum MountError {
 /// A mount that is being served.
 pub struct Mounted {
     path: PathBuf,
-    device: (u32, u32),
-    session: JoinHandle<io::Result<()>>,
+    device: Device,
+    session: Workers,
 }
 
 impl Mounted {
@@ -100,24 +102,18 @@ impl Mounted {
             gid: rustix::process::getgid().as_raw(),
         };
         let view = Arc::new(View::new(generation, owner));
-        let session = Session::new(Adapter::new(view), &path, &fuser_config(options))
-            .map_err(|error| refused(tidy(error)))?;
-        // Session::spawn separates the loop, which we want, from the handle that unmounts when dropped.
-        let mut background = session.spawn().map_err(refused)?;
-        let session = mem::replace(&mut background.guard, thread::spawn(|| Ok(())));
-        mem::forget(background);
-        let mount = find_mount(&path).map_err(refused)?;
-        let device = mount
-            .map(|mount| mount.device)
-            .ok_or_else(|| refused(io::Error::other("the mount vanished at once")))?;
-        if let Err(error) = mountpoint::raise_read_ahead(device, READ_AHEAD_KIB) {
-            tracing::debug!("{}: read-ahead stays as it is: {error}", path.display());
+        let device_fd = connection::open(&path, options.allow_other).map_err(refused)?;
+        match start(Adapter::new(view), device_fd, &path, options) {
+            Ok((device, session)) => Ok(Self {
+                path,
+                device,
+                session,
+            }),
+            Err(source) => {
+                drop(mountpoint::detach(&path));
+                Err(MountError::Refused { path, source })
+            }
         }
-        Ok(Self {
-            path,
-            device,
-            session,
-        })
     }
 
     /// The mount point without symlinks.
@@ -151,13 +147,13 @@ impl Mounted {
     }
 }
 
-fn join(session: JoinHandle<io::Result<()>>) -> io::Result<()> {
+fn join(session: Workers) -> io::Result<()> {
     session
         .join()
         .unwrap_or_else(|_| Err(io::Error::other("the session's thread panicked")))
 }
 
-fn detach_device(path: &Path, device: (u32, u32)) -> Result<(), UnmountError> {
+fn detach_device(path: &Path, device: Device) -> Result<(), UnmountError> {
     let mount = find_mount(path).map_err(|source| UnmountError::Host {
         path: path.to_path_buf(),
         source,
@@ -168,29 +164,29 @@ fn detach_device(path: &Path, device: (u32, u32)) -> Result<(), UnmountError> {
     }
 }
 
-/// fusermount3 ends its messages with a newline.
-fn tidy(error: io::Error) -> io::Error {
-    if error.raw_os_error().is_some() {
-        return error;
-    }
-    io::Error::new(error.kind(), error.to_string().trim().to_owned())
-}
-
-fn fuser_config(options: &MountOptions) -> Config {
-    let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::RO,
-        MountOption::DefaultPermissions,
-        MountOption::FSName(FILE_SYSTEM_NAME.to_owned()),
-        MountOption::Subtype(FILE_SYSTEM_NAME.to_owned()),
-    ];
-    config.acl = if options.allow_other {
+/// Shakes hands with the kernel and starts the workers.
+fn start(
+    adapter: Adapter,
+    device_fd: OwnedFd,
+    path: &Path,
+    options: &MountOptions,
+) -> io::Result<(Device, Workers)> {
+    let acl = if options.allow_other {
         SessionACL::All
     } else {
         SessionACL::Owner
     };
+    let mut config = Config::default();
     config.n_threads = Some(options.threads.unwrap_or_else(default_threads).max(1));
-    config
+    let session = Session::from_fd(adapter, device_fd, acl, config)?;
+    let mount = find_mount(path)?.ok_or_else(|| io::Error::other("the mount vanished at once"))?;
+    if let Err(error) = mountpoint::raise_read_ahead(mount.device, READ_AHEAD_KIB) {
+        tracing::debug!("{}: read-ahead stays as it is: {error}", path.display());
+    }
+    let thread = thread::Builder::new()
+        .name("fuse".to_owned())
+        .spawn(move || session.run())?;
+    Ok((mount.device, thread))
 }
 
 /// One worker per CPU: at least two, so that one slow read does not stop all others.

@@ -106,11 +106,13 @@ pub enum UnmountError {
     },
 }
 
+/// Major and minor number of a file system's device.
+pub(super) type Device = (u32, u32);
+
 /// A line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MountInfo {
-    /// Major and minor number of the device.
-    pub(super) device: (u32, u32),
+    pub(super) device: Device,
     pub(super) mountpoint: PathBuf,
     pub(super) file_system: String,
     pub(super) source: String,
@@ -236,8 +238,9 @@ pub fn check_mountpoint(
 }
 
 fn clear_dead_mount(path: &Path) -> Result<(), MountpointError> {
-    let dead = fs::metadata(path).is_err_and(|error| is_disconnected(&error));
-    if !dead {
+    let ours = find_mount(path).is_ok_and(|mount| mount.is_some_and(|mount| mount.is_ours()));
+    // The kernel may answer stat from its cache for an hour; statfs always asks the daemon.
+    if !ours || !rustix::fs::statfs(path).is_err_and(|error| is_disconnected(&error.into())) {
         return Ok(());
     }
     tracing::info!(
@@ -288,10 +291,6 @@ fn is_ancestor(ancestor: &Path, path: &Path) -> bool {
 /// # Errors
 /// [`UnmountError`]: nothing or something else is mounted there, or the kernel refused.
 pub fn unmount(mountpoint: &Path, now: bool) -> Result<(), UnmountError> {
-    let host = |path: &Path, source: io::Error| UnmountError::Host {
-        path: path.to_path_buf(),
-        source,
-    };
     let path = resolve(mountpoint).map_err(|error| host(mountpoint, error))?;
     let mount = find_mount(&path).map_err(|error| host(&path, error))?;
     let Some(mount) = mount else {
@@ -304,48 +303,54 @@ pub fn unmount(mountpoint: &Path, now: bool) -> Result<(), UnmountError> {
             source_name: mount.source,
         });
     }
-    detach(&path)?;
     if now {
-        abort_connection(mount.device)?;
+        cut(&path, mount.device)
+    } else {
+        detach(&path)
     }
-    Ok(())
 }
 
-/// Cuts the connection of the FUSE file system on `device`, unless it is gone already.
-pub(super) fn abort_connection(device: (u32, u32)) -> Result<(), UnmountError> {
-    // The kernel names a connection after its anonymous device, whose major number is 0.
-    let path = PathBuf::from(format!("/sys/fs/fuse/connections/{}/abort", device.1));
-    match fs::write(&path, "1") {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(UnmountError::Host { path, source })
-        }
-        _ => Ok(()),
+/// Unmounts `path` and cuts its connection. With `MNT_FORCE` the kernel does both; an ordinary user needs the
+/// control file system, which names a connection after its anonymous device, whose major number is 0.
+fn cut(path: &Path, device: Device) -> Result<(), UnmountError> {
+    let flags = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    match rustix::mount::unmount(path, flags) {
+        Err(Errno::PERM) => {}
+        result => return result.map_err(|error| host(path, error.into())),
+    }
+    let switch = PathBuf::from(format!("/sys/fs/fuse/connections/{}/abort", device.1));
+    fs::write(&switch, "1").map_err(|error| host(&switch, error))?;
+    fusermount_detach(path)
+}
+
+fn host(path: &Path, source: io::Error) -> UnmountError {
+    UnmountError::Host {
+        path: path.to_path_buf(),
+        source,
     }
 }
 
 /// Lazily unmounts `path`, through fusermount3 where we are not allowed to.
 pub(super) fn detach(path: &Path) -> Result<(), UnmountError> {
     match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        Ok(()) => Ok(()),
         Err(Errno::PERM) => fusermount_detach(path),
-        Err(error) => Err(UnmountError::Host {
-            path: path.to_path_buf(),
-            source: error.into(),
-        }),
+        result => result.map_err(|error| host(path, error.into())),
     }
 }
 
+/// The program that mounts and unmounts FUSE file systems for ordinary users.
+pub(super) fn fusermount() -> OsString {
+    std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into())
+}
+
 fn fusermount_detach(path: &Path) -> Result<(), UnmountError> {
-    let program = std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into());
+    let program = fusermount();
     let output = Command::new(&program)
         .args(["-u", "-z", "--"])
         .arg(path)
         .stdin(Stdio::null())
         .output()
-        .map_err(|source| UnmountError::Host {
-            path: PathBuf::from(&program),
-            source,
-        })?;
+        .map_err(|error| host(Path::new(&program), error))?;
     if output.status.success() {
         return Ok(());
     }
@@ -360,7 +365,7 @@ fn fusermount_detach(path: &Path) -> Result<(), UnmountError> {
 ///
 /// # Errors
 /// The host's; an ordinary user gets `EACCES`.
-pub(super) fn raise_read_ahead(device: (u32, u32), kibibytes: u32) -> io::Result<()> {
+pub(super) fn raise_read_ahead(device: Device, kibibytes: u32) -> io::Result<()> {
     let (major, minor) = device;
     fs::write(
         format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"),
