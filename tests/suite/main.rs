@@ -11,4 +11,5 @@ mod mount;
 mod mounted;
 mod ova;
 mod support;
+mod tidy;
 mod vmdk;
