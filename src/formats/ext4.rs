@@ -11,6 +11,7 @@ pub mod htree;
 pub mod inode;
 pub mod journal;
 pub mod superblock;
+pub mod xattr;
 
 /// Bytes of a block: the only size that is written so far.
 pub const BLOCK_SIZE: u64 = 4096;

@@ -148,9 +148,13 @@ impl Mounted {
 }
 
 fn join(session: Workers) -> io::Result<()> {
-    session
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the session's thread panicked")))
+    match session.join() {
+        // fuser takes only ENODEV for the end, but a worker that was just being handed a request when the last file
+        // was closed gets this.
+        Ok(Err(error)) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
+        Ok(result) => result,
+        Err(_) => Err(io::Error::other("the session's thread panicked")),
+    }
 }
 
 fn detach_device(path: &Path, device: Device) -> Result<(), UnmountError> {

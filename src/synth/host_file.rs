@@ -101,6 +101,7 @@ struct PlannedFile {
 pub struct HostFiles {
     directories: Vec<Arc<SourceDirectory>>,
     files: Vec<PlannedFile>,
+    newest_mtime: Option<i64>,
     open: Mutex<Option<LruCache<u32, Arc<OwnedFd>>>>,
 }
 
@@ -177,13 +178,15 @@ impl HostFiles {
         self.planned(index).map(|planned| &planned.identity)
     }
 
-    /// The newest modification time of all files, in whole seconds since 1970.
+    /// Notes that something with this modification time, in seconds since 1970, was scanned.
+    pub fn note_mtime(&mut self, seconds: i64) {
+        self.newest_mtime = self.newest_mtime.max(Some(seconds));
+    }
+
+    /// The newest modification time of all that was scanned, in whole seconds since 1970.
     #[must_use]
-    pub fn newest_mtime(&self) -> Option<i64> {
-        self.files
-            .iter()
-            .map(|planned| planned.identity.mtime.0)
-            .max()
+    pub const fn newest_mtime(&self) -> Option<i64> {
+        self.newest_mtime
     }
 
     /// The directories that files are opened below, as the user knows them.

@@ -1,7 +1,7 @@
 //! An OVA: OVF descriptor, VMDK and manifest in one tar, with every offset known before a byte is read.
 //!
 //! Invariant: only the manifest's data depends on what the disk holds; it begins a 4096-byte page of its own, so that
-//! reading the VMDK to its very end never asks for it.
+//! the page with the VMDK's end holds none of it.
 
 mod manifest;
 

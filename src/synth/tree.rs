@@ -357,7 +357,7 @@ impl TreeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Host { action: "read", .. } => Some(
+            Self::Host { action: "read" | "listed" | "opened", .. } => Some(
                 "miragefs reads files as the user who runs it: change the file's permissions, or leave it out with `exclude`"
                     .to_owned(),
             ),

@@ -8,6 +8,7 @@
 mod boot;
 mod ext4;
 mod mount;
+mod mount_command;
 mod mounted;
 mod ova;
 mod support;

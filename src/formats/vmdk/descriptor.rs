@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn encodes_reference_bytes() {
-        // The text that qemu, VirtualBox's parser, libvmdk, 7-Zip and open-vmdk were seen to read.
+        // The keys and their order that qemu, VirtualBox's parser, libvmdk, 7-Zip and open-vmdk read; ids are made up.
         let expected = r#"# Disk DescriptorFile
 version=1
 encoding="UTF-8"

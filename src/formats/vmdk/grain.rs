@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn encodes_reference_bytes() {
-        // Dump of what `vmdk-convert -c 0` of open-vmdk wrote for a grain at sector 256.
+        // The layout of a grain as open-vmdk's `vmdk-convert -c 0` writes it, with sector 256 put in.
         assert_eq!(
             prefix(256).as_bytes(),
             [

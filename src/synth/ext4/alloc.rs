@@ -110,8 +110,8 @@ impl Allocation {
         })
     }
 
-    /// Numbers the extent trees, which depend on where blocks lie; returns whether their demand grew.
-    pub(super) fn place_trees(&mut self, tree: &Tree, layout: &Layout) -> bool {
+    /// Numbers the extent trees, which depend on where blocks lie, and returns how many blocks they need.
+    pub(super) fn place_trees(&mut self, tree: &Tree, layout: &Layout) -> u64 {
         let mut trees = BTreeMap::new();
         let mut start = 0;
         for (node, id) in tree.nodes().iter().zip((0..).map(NodeId)) {
@@ -142,9 +142,7 @@ impl Allocation {
             start += node_count + leaf_count;
         }
         self.trees = trees;
-        let grew = start > self.demand.tree_blocks;
-        self.demand.tree_blocks = start;
-        grew
+        start
     }
 
     /// Blocks of a node's contents, its extent tree not included.

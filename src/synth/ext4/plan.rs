@@ -74,11 +74,15 @@ impl Ext4Plan {
         };
         let mut allocation = Allocation::new(&tree, hash_seed)?;
         let layout = loop {
-            let layout = Layout::new(params.label, params.size, &allocation.demand, &options)?;
-            // Where blocks lie decides how many extents files have, and those may need blocks themselves.
-            if !allocation.place_trees(&tree, &layout) {
+            let mut layout = Layout::new(params.label, params.size, &allocation.demand, &options)?;
+            // Where blocks lie decides how many extents files have, and those may need blocks themselves. The zone
+            // only grows from round to round, so this ends; what the last round does not need stays free.
+            let needed = allocation.place_trees(&tree, &layout);
+            if needed <= layout.trees.len() {
+                layout.trees.end = layout.trees.start.saturating_add(needed);
                 break layout;
             }
+            allocation.demand.tree_blocks = needed;
         };
         let groups = usage::of_groups(&tree, &layout, &allocation, seed);
         let superblock = superblock(params, &layout, &groups, hash_seed_bytes);

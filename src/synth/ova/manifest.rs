@@ -219,6 +219,9 @@ impl Shared {
         drop(state);
         let piece: Box<[u8]> = bytes.into();
         let mut state = self.state.lock();
+        if self.digest.get().is_some() {
+            return;
+        }
         state.parked.insert_reserved(offset, piece);
         drop(self.advance(state));
     }
@@ -237,12 +240,13 @@ impl Shared {
         MutexGuard::unlocked(&mut state, || hasher.update(fresh));
         state.frontier = end;
         state.hasher = Some(hasher);
+        // The job may wait for the hasher, and readers for room.
+        self.changed.notify_all();
         state
     }
 
     /// Hashes what is parked at the frontier, and known zeros behind it; notes the digest.
     fn advance<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let frontier_before = state.frontier;
         while let Some(hasher) = state.hasher.take() {
             if state.frontier == self.member.len() {
                 // Nothing more to hash: the hasher is not put back.
@@ -261,10 +265,6 @@ impl Shared {
                 state.hasher = Some(hasher);
                 break;
             }
-            self.changed.notify_all();
-        }
-        if state.frontier != frontier_before {
-            self.changed.notify_all();
         }
         state
     }
@@ -316,7 +316,6 @@ impl Shared {
             state = self.hash_taken(state, hasher, offset, buf);
             state = self.advance(state);
         }
-        self.changed.notify_all();
         drop(state);
         Ok(self.digest.get().is_none())
     }

@@ -321,7 +321,8 @@ impl<'a> Scan<'a> {
     }
 
     /// Attributes of the source with the config's overrides.
-    fn attributes(&self, stat: &Statx) -> Attributes {
+    fn attributes(&mut self, stat: &Statx) -> Attributes {
+        self.files.note_mtime(stat.stx_mtime.tv_sec);
         let mode = self.spec.mode.unwrap_or(stat.stx_mode & 0o7777);
         let (uid, gid) = match self.spec.owner {
             Some(owner) => (owner.uid, owner.gid),

@@ -244,6 +244,25 @@ fn dropping_the_image_ends_the_job() {
     assert!(reads < 64, "{reads} of 64 chunks were read");
 }
 
+/// The job that finds the hasher taken goes on when it is back, also if nothing else happens after that.
+#[test]
+fn the_job_waits_for_a_reader_that_hashes() {
+    let memory = Arc::new(Memory::new(32 << 20));
+    let digest = Arc::new(digest_of(&memory));
+    let (reader, source) = (Arc::clone(&digest), Arc::clone(&memory));
+    let hashing = thread::spawn(move || serve(&reader, &source, 0, 31 << 20));
+    while digest.shared.state.lock().hasher.is_some() && !hashing.is_finished() {
+        thread::yield_now();
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let waiter = Arc::clone(&digest);
+    let waiting = thread::spawn(move || sender.send(waiter.wait().unwrap()));
+    let answer = receiver.recv_timeout(Duration::from_secs(60));
+    assert_eq!(answer, Ok(memory.sha256()));
+    hashing.join().unwrap();
+    waiting.join().unwrap().unwrap();
+}
+
 #[test]
 fn an_empty_member_has_a_digest() {
     let memory = Arc::new(Memory::new(0));
