@@ -6,6 +6,7 @@
 )]
 
 mod boot;
+mod cli_reference;
 mod ext4;
 mod mount;
 mod mount_command;

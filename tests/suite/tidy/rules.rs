@@ -105,9 +105,9 @@ fn behind_words<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = &'a st
     line.match_indices(word).filter_map(move |(at, _)| {
         let (before, rest) = line.split_at(at);
         let after = rest.strip_prefix(word)?;
-        let whole = !before.ends_with(is_word_char)
-            && !(word.ends_with(is_word_char) && after.starts_with(is_word_char));
-        whole.then_some(after)
+        let is_longer = before.ends_with(is_word_char)
+            || (word.ends_with(is_word_char) && after.starts_with(is_word_char));
+        (!is_longer).then_some(after)
     })
 }
 
