@@ -9,6 +9,7 @@ mod alloc;
 mod directory;
 mod error;
 mod layout;
+mod place;
 mod plan;
 mod render;
 mod source;

@@ -12,4 +12,5 @@ mod mount_command;
 mod mounted;
 mod ova;
 mod support;
+mod tidy;
 mod vmdk;

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use super::place::{Place, Placed};
 use super::plan::Ext4Plan;
-use super::render::{Place, Placed};
 use crate::formats::ext4::{BLOCK_SIZE, Block};
 use crate::synth::host_file::{HostFile, HostFiles};
 use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
