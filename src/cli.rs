@@ -6,11 +6,13 @@ mod check;
 mod error;
 mod explain;
 mod export;
+mod image;
 mod init;
 mod load;
 mod log;
 mod mount;
 pub mod output;
+mod table;
 mod unmount;
 
 use std::ffi::OsString;
