@@ -168,6 +168,19 @@ fn links_and_paths_in_papers_lead_somewhere() {
 }
 
 #[test]
+fn papers_that_sources_mention_exist() {
+    let exists = |path: &str| root().join(path).exists();
+    let mut sources = files();
+    sources.retain(|file| {
+        // The samples of the rules themselves name papers that do not exist.
+        !file.path.ends_with(".md") && !file.path.starts_with("tests/suite/tidy/")
+    });
+    check(&sources, |path, text| {
+        papers::dead_mentions(path, text, exists)
+    });
+}
+
+#[test]
 fn the_architecture_fits_its_limit() {
     check(&papers(), papers::long_architecture);
 }
