@@ -97,8 +97,8 @@ impl DirectoryIndex {
                 entry_len(entry.map_or(0, |entry| entry.name.len()))
             })
             .collect();
-        let (leaf_starts, leaf_hashes) =
-            spread_evenly(&hashed, &lens, leaves_min).unwrap_or_else(|| fill_in_order(&hashed, &lens));
+        let (leaf_starts, leaf_hashes) = spread_evenly(&hashed, &lens, leaves_min)
+            .unwrap_or_else(|| fill_in_order(&hashed, &lens));
         Self {
             order: hashed.iter().map(|(_, position)| *position).collect(),
             leaf_starts: leaf_starts.into(),
@@ -306,7 +306,11 @@ mod tests {
         let seed = HashSeed([1, 2, 3, 4]);
         for count in [200, 2000, 70_000] {
             let entries = entries(count);
-            check(&DirectoryIndex::new(&entries, seed, LEAVES_MIN), &entries, seed);
+            check(
+                &DirectoryIndex::new(&entries, seed, LEAVES_MIN),
+                &entries,
+                seed,
+            );
         }
     }
 
@@ -325,7 +329,11 @@ mod tests {
         assert!(crowded.len() > 2000, "{}", crowded.len());
         let mut sorted = crowded;
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
-        check(&DirectoryIndex::new(&sorted, seed, LEAVES_MIN), &sorted, seed);
+        check(
+            &DirectoryIndex::new(&sorted, seed, LEAVES_MIN),
+            &sorted,
+            seed,
+        );
     }
 
     #[test]

@@ -186,17 +186,12 @@ fn for_each_used(
         };
         used.start >= used.end || visit(used)
     };
-    // Their zone was sized by the round of planning before; the last one may need less of it.
-    let trees = Zone {
-        start: layout.trees.start,
-        end: layout.trees.start + allocation.demand.tree_blocks,
-    };
     for zone in [
         layout.block_bitmaps,
         layout.inode_bitmaps,
         layout.indirect,
         layout.journal,
-        trees,
+        layout.trees,
     ] {
         if !clipped(zone) {
             return;

@@ -132,7 +132,11 @@ pub(crate) fn items_of(root: &Path) -> BTreeMap<Vec<u8>, Item> {
         let metadata = fs::symlink_metadata(&path).unwrap();
         let key = relative.as_os_str().as_bytes().to_vec();
         let contents = if metadata.is_symlink() {
-            fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec()
+            fs::read_link(&path)
+                .unwrap()
+                .as_os_str()
+                .as_bytes()
+                .to_vec()
         } else if metadata.is_file() && metadata.len() <= WRITTEN_MAX {
             Sha256::digest(fs::read(&path).unwrap()).to_vec()
         } else {
@@ -222,7 +226,10 @@ pub(crate) fn fsck_findings(image: &str) -> Option<String> {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let passes = text.lines().filter(|line| line.starts_with("Pass ")).count();
+    let passes = text
+        .lines()
+        .filter(|line| line.starts_with("Pass "))
+        .count();
     let summaries = text.lines().filter(|line| is_summary(line)).count();
     let lines = text.lines().count();
     let clean = output.status.success() && passes == 5 && summaries == 1 && lines == 6;
@@ -264,7 +271,11 @@ pub(crate) fn varied_tree(at: &Path) {
     fs::write(at.join(odd), "odd").unwrap();
     fs::write(at.join("n".repeat(255)), "long").unwrap();
     fs::set_permissions(at.join("dir/odd"), fs::Permissions::from_mode(0o4751)).unwrap();
-    fs::set_permissions(at.join("dir/sub/deeper"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(
+        at.join("dir/sub/deeper"),
+        fs::Permissions::from_mode(0o1777),
+    )
+    .unwrap();
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(at.join("dir/block"), Some(4_000_000_000), Some(70_000)).unwrap();
     }

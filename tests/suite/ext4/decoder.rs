@@ -579,7 +579,8 @@ impl<'a> Decoder<'a> {
             ensure!(kind != 0o040_000, "{shown}: a second name of a directory");
             let first = self.decoded.first_paths.get(&number);
             let first = first.ok_or(format!("{shown}: inode {number} is reserved"))?;
-            item.contents.clone_from(&self.decoded.items[first].contents);
+            item.contents
+                .clone_from(&self.decoded.items[first].contents);
         }
         self.decoded.items.insert(path.to_vec(), item);
         self.decoded.inodes.insert(path.to_vec(), number);
@@ -805,7 +806,9 @@ impl<'a> Decoder<'a> {
                 usize::from(le16(&descriptor.raw, 0x10)) == directories,
                 "group {group}: directories"
             );
-            let behind_last = used.last().map_or(per_group, |last| u64::from(end - 1 - last));
+            let behind_last = used
+                .last()
+                .map_or(per_group, |last| u64::from(end - 1 - last));
             ensure!(
                 u64::from(le16(&descriptor.raw, 0x1c)) == behind_last,
                 "group {group}: unused inodes"
@@ -878,14 +881,20 @@ fn geometry(superblock: Vec<u8>, len: u64) -> Checked<Geometry> {
         le16(&superblock, 0x5a) == 0,
         "primary superblock: group number"
     );
-    ensure!(field(0x14) == 0 && field(0x18) == 2, "superblock: block size");
+    ensure!(
+        field(0x14) == 0 && field(0x18) == 2,
+        "superblock: block size"
+    );
     ensure!(
         field(0x20) == 32_768 && le16(&superblock, 0x58) == 256,
         "superblock: group or inode size"
     );
     // ext_attr and dir_index always, has_journal and resize_inode as there is room; filetype, extent, flex_bg;
     // sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum.
-    ensure!(field(0x5c) & !0x14 == 0x28, "superblock: compatible features");
+    ensure!(
+        field(0x5c) & !0x14 == 0x28,
+        "superblock: compatible features"
+    );
     ensure!(field(0x60) == 0x242, "superblock: incompatible features");
     ensure!(field(0x64) == 0x46b, "superblock: read-only features");
     ensure!(superblock[0x175] == 1, "superblock: checksum type");
@@ -906,7 +915,10 @@ fn geometry(superblock: Vec<u8>, len: u64) -> Checked<Geometry> {
         "superblock: resize_inode without blocks"
     );
     ensure!(field(8) <= blocks / 2, "superblock: reserved blocks");
-    ensure!(field(0x160) == 1, "superblock: hash is not that of signed bytes");
+    ensure!(
+        field(0x160) == 1,
+        "superblock: hash is not that of signed bytes"
+    );
     let seed = crc(!0, &superblock[0x68..0x78]);
     Ok(Geometry {
         superblock,

@@ -77,7 +77,10 @@ fn node(
     ensure!(le16(bytes, 0) == 0xf30a, "extent node: magic");
     let (entries, depth) = (le16(bytes, 2), le16(bytes, 6));
     ensure!(le16(bytes, 4) == max, "extent node: eh_max");
-    ensure!(entries <= max && depth <= 5, "extent node: entries or depth");
+    ensure!(
+        entries <= max && depth <= 5,
+        "extent node: entries or depth"
+    );
     if let Some((parents_depth, first)) = from {
         ensure!(
             depth + 1 == parents_depth && entries > 0,
@@ -108,14 +111,7 @@ fn node(
                 "extent node in block {child}: checksum"
             );
             mapping.nodes.push(child);
-            node(
-                read,
-                &block,
-                340,
-                seed,
-                Some((depth, file_block)),
-                mapping,
-            )?;
+            node(read, &block, 340, seed, Some((depth, file_block)), mapping)?;
         }
     }
     let rest = &bytes[12 + usize::from(entries) * 12..12 + usize::from(max) * 12];

@@ -42,7 +42,13 @@ struct Made {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    let byte = any::<u8>().prop_map(|byte| if byte == 0 || byte == b'/' { b'x' } else { byte });
+    let byte = any::<u8>().prop_map(|byte| {
+        if byte == 0 || byte == b'/' {
+            b'x'
+        } else {
+            byte
+        }
+    });
     prop_oneof![
         4 => "[a-z]{1,12}".prop_map(String::into_bytes),
         2 => prop::collection::vec(byte.clone(), 1..40),
@@ -61,15 +67,20 @@ fn made() -> impl Strategy<Value = Made> {
         1 => (1_usize..120, 4_usize..200).prop_map(|(count, len)| Step::Many(count, len)),
     ];
     let mtime = (-2_147_483_648_i64..0x3_7fff_ffff, 0_i64..1_000_000_000);
-    (any::<prop::sample::Index>(), name(), step, 0_u32..0o10000, mtime).prop_map(
-        |(below, name, step, mode, mtime)| Made {
+    (
+        any::<prop::sample::Index>(),
+        name(),
+        step,
+        0_u32..0o10000,
+        mtime,
+    )
+        .prop_map(|(below, name, step, mode, mtime)| Made {
             below,
             name,
             step,
             mode,
             mtime,
-        },
-    )
+        })
 }
 
 fn size() -> impl Strategy<Value = SizeRequest> {
@@ -213,7 +224,8 @@ fn sizes_at_the_borders_of_groups_are_decoded() {
         for blocks in [-60_i64, -1, 0, 1, 30, 49, 50, 51, 90, 200] {
             let blocks = (groups * 32_768).checked_add_signed(blocks).unwrap();
             let source = build(directory.path(), SizeRequest::Fixed(blocks * 4096 + 512));
-            let decoded = decode_source(&source).unwrap_or_else(|error| panic!("{blocks}: {error}"));
+            let decoded =
+                decode_source(&source).unwrap_or_else(|error| panic!("{blocks}: {error}"));
             assert_eq!(difference(&decoded.items, &expected), None, "{blocks}");
         }
     }
@@ -235,7 +247,11 @@ fn files_across_the_copies_have_the_extents_they_need() {
     let mut depths = BTreeSet::new();
     for step in [100, 1] {
         // The border itself is met block by block.
-        let range = if step == 100 { 120_000..128_000 } else { 124_700..125_000 };
+        let range = if step == 100 {
+            120_000..128_000
+        } else {
+            124_700..125_000
+        };
         for blocks in range.step_by(step) {
             file.set_len(blocks * 4096).unwrap();
             let source = build(directory.path(), SizeRequest::Fit { free_blocks: 0 });
