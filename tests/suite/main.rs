@@ -7,11 +7,14 @@
 
 mod boot;
 mod cli_reference;
+mod explain;
+mod export;
 mod ext4;
 mod mount;
 mod mount_command;
 mod mounted;
 mod ova;
+mod planned;
 mod support;
 mod tidy;
 mod vmdk;

@@ -45,7 +45,7 @@ pub(crate) fn require_env(name: &str) -> Option<String> {
 }
 
 /// Says that the rest of this test is skipped, or fails under `REQUIRE_ALL=1`.
-fn skip(why: impl Display) {
+pub(crate) fn skip(why: impl Display) {
     let current = std::thread::current();
     let test = current.name().unwrap_or("test");
     assert!(
