@@ -6,11 +6,14 @@
 )]
 
 mod boot;
+mod disk;
 mod ext4;
+mod loops;
 mod mount;
 mod mount_command;
 mod mounted;
 mod ova;
 mod support;
 mod tidy;
+mod tree;
 mod vmdk;
