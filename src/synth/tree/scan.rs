@@ -39,7 +39,12 @@ pub(super) fn copy(
         FileType::Directory => {
             let root = open_directory(CWD, &spec.from, None)
                 .map_err(|error| host_error(spec, &spec.from, "listed", error))?;
-            let mut scan = Scan::new(builder, spec, files, root, &spec.from)?;
+            let root = SourceDirectory {
+                path: spec.from.clone(),
+                fd: root,
+                cross_mounts: spec.cross_mounts,
+            };
+            let mut scan = Scan::new(builder, spec, files, root)?;
             let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
             scan.builder.node_mut(node).attributes = scan.attributes(&stat);
             scan.extended_attributes(&spec.from);
@@ -69,7 +74,13 @@ fn copy_file(
     if spec.to_is_directory || components.is_empty() {
         components.push(name.as_bytes().to_vec());
     }
-    let mut scan = Scan::new(builder, spec, files, directory, parent)?;
+    let directory = SourceDirectory {
+        path: parent.to_path_buf(),
+        fd: directory,
+        // The file itself may be a mount point, as /etc/hosts is in a container: it is what the user named.
+        cross_mounts: true,
+    };
+    let mut scan = Scan::new(builder, spec, files, directory)?;
     let (image_name, parents) = components
         .split_last()
         .expect("a name was pushed where there was none");
@@ -103,8 +114,7 @@ impl<'a> Scan<'a> {
         builder: &'a mut TreeBuilder,
         spec: &'a CopySpec,
         files: &'a mut HostFiles,
-        fd: OwnedFd,
-        path: &Path,
+        root: SourceDirectory,
     ) -> Result<Self, TreeError> {
         let mut patterns = GitignoreBuilder::new("");
         for pattern in &spec.exclude {
@@ -114,11 +124,7 @@ impl<'a> Scan<'a> {
         let exclude = patterns
             .build()
             .map_err(|error| bad_pattern(spec, "", &error))?;
-        let root = Arc::new(SourceDirectory {
-            path: path.to_path_buf(),
-            fd,
-            cross_mounts: spec.cross_mounts,
-        });
+        let root = Arc::new(root);
         let directory_index = files.add_directory(Arc::clone(&root));
         let may_read_all = rustix::process::geteuid().is_root();
         Ok(Self {

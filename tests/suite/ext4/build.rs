@@ -121,8 +121,17 @@ pub(crate) fn decode_file(path: &Path) -> Checked<Decoded> {
     decode(&read, file.metadata().unwrap().len())
 }
 
-/// What a directory on the host holds, by path from it. Link counts are those of the names below it.
-pub(crate) fn items_of(root: &Path) -> BTreeMap<Vec<u8>, Item> {
+/// Where link counts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// The names found; directories count their subdirectories.
+    Counted,
+    /// `st_nlink`.
+    Stored,
+}
+
+/// What a directory on the host holds, by path from it. Every name is looked up.
+pub(crate) fn items_of(root: &Path, links: Links) -> BTreeMap<Vec<u8>, Item> {
     let mut items = BTreeMap::new();
     let mut inodes: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let mut names: BTreeMap<u64, u64> = BTreeMap::new();
@@ -164,20 +173,22 @@ pub(crate) fn items_of(root: &Path) -> BTreeMap<Vec<u8>, Item> {
                     metadata.mtime(),
                     u32::try_from(metadata.mtime_nsec()).unwrap(),
                 ),
-                links: 0,
+                links: metadata.nlink(),
                 contents,
             },
         );
     }
-    for (path, item) in &mut items {
-        item.links = names[&inodes[path]];
+    if links == Links::Counted {
+        for (path, item) in &mut items {
+            item.links = names[&inodes[path]];
+        }
     }
     items
 }
 
 /// What the image of a directory is to hold: the directory's items and lost+found.
 pub(crate) fn expected_items(root: &Path) -> BTreeMap<Vec<u8>, Item> {
-    let mut items = items_of(root);
+    let mut items = items_of(root, Links::Counted);
     if !items.contains_key(b"lost+found".as_slice()) {
         items.get_mut([].as_slice()).unwrap().links += 1;
         items.insert(b"lost+found".to_vec(), lost_and_found());
@@ -295,7 +306,7 @@ pub(crate) fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
     let time = Timespec {
         tv_sec: seconds,
-        tv_nsec: nanoseconds.try_into().unwrap(),
+        tv_nsec: nanoseconds,
     };
     let times = Timestamps {
         last_access: time,

@@ -53,7 +53,7 @@ pub(crate) struct Decoded {
     /// The path by which each inode was met first.
     first_paths: BTreeMap<u32, Vec<u8>>,
     /// Inodes of directories.
-    directories: BTreeSet<u32>,
+    pub(crate) directories: BTreeSet<u32>,
     /// Flags of each inode.
     pub(crate) flags: BTreeMap<u32, u32>,
     /// Blocks of each inode, in file order.
@@ -73,7 +73,7 @@ pub(crate) fn le32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
@@ -139,7 +139,7 @@ impl Descriptor {
     pub(crate) fn inode_table(&self) -> u64 {
         le32(&self.raw, 8).into()
     }
-    fn flags(&self) -> u16 {
+    pub(crate) fn flags(&self) -> u16 {
         le16(&self.raw, 0x12)
     }
     pub(crate) fn inode_uninit(&self) -> bool {
@@ -169,7 +169,7 @@ impl Inode {
     pub(crate) fn flags(&self) -> u32 {
         le32(&self.raw, 0x20)
     }
-    fn sectors(&self) -> u64 {
+    pub(crate) fn sectors(&self) -> u64 {
         u64::from(le32(&self.raw, 0x1c)) | u64::from(le16(&self.raw, 0x74)) << 32
     }
     pub(crate) fn i_block(&self) -> &[u8] {
@@ -209,16 +209,16 @@ impl Inode {
 
 /// A whole file system being read.
 pub(crate) struct Decoder<'a> {
-    read: &'a Reader<'a>,
+    pub(crate) read: &'a Reader<'a>,
     pub(crate) geometry: Geometry,
     pub(crate) descriptors: Vec<Descriptor>,
     /// Who owns which blocks: start, length, owner.
-    owners: Vec<(u64, u64, String)>,
+    pub(crate) owners: Vec<(u64, u64, String)>,
     /// Inodes in use.
-    used_inodes: BTreeSet<u32>,
+    pub(crate) used_inodes: BTreeSet<u32>,
     /// Names that lead to each inode that is no directory, and subdirectories of those that are.
     names: BTreeMap<u32, u64>,
-    decoded: Decoded,
+    pub(crate) decoded: Decoded,
 }
 
 /// Reads a whole file system and checks everything about it.
@@ -321,7 +321,7 @@ impl<'a> Decoder<'a> {
         Ok(Inode { number, raw })
     }
 
-    fn own(&mut self, start: u64, len: u64, owner: impl Into<String>) {
+    pub(crate) fn own(&mut self, start: u64, len: u64, owner: impl Into<String>) {
         if len > 0 {
             self.owners.push((start, len, owner.into()));
         }
@@ -355,145 +355,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Copies equal the primary but for the group's number and the checksum.
-    fn check_backups(&self) -> Checked<()> {
-        let mut primary = self.geometry.superblock.clone();
-        let gdt_blocks = self.geometry.gdt_blocks();
-        for group in (1..self.geometry.groups).filter(|group| is_backup(*group)) {
-            let first = group * 32_768;
-            let block = self.block(first)?;
-            ensure!(
-                crc(!0, &block[..0x3fc]) == le32(&block, 0x3fc),
-                "backup superblock {group}: checksum"
-            );
-            ensure!(
-                u64::from(le16(&block, 0x5a)) == group,
-                "backup superblock {group}: names another group"
-            );
-            primary[0x5a..0x5c].copy_from_slice(&block[0x5a..0x5c]);
-            ensure!(
-                block[..0x3fc] == primary[..0x3fc],
-                "backup superblock {group}: differs"
-            );
-            ensure!(
-                block[1024..].iter().all(|byte| *byte == 0),
-                "behind backup superblock {group}"
-            );
-            for index in 0..gdt_blocks {
-                let (ours, copy) = (self.block(1 + index)?, self.block(first + 1 + index)?);
-                ensure!(
-                    ours == copy,
-                    "group {group}: copy of descriptor block {index} differs"
-                );
-            }
-            for index in 0..self.geometry.reserved_gdt {
-                let block = self.block(first + 1 + gdt_blocks + index)?;
-                ensure!(
-                    block.iter().all(|byte| *byte == 0),
-                    "group {group}: reserved descriptor block {index}"
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// The resize inode, the journal, and the reserved ones without contents.
-    fn check_internal_inodes(&mut self) -> Checked<()> {
-        for number in [1, 3, 4, 5, 6, 9, 10] {
-            let mut raw = vec![0xa5; 256];
-            (self.read)(self.inode_offset(number)?, &mut raw)?;
-            ensure!(
-                raw.iter().all(|byte| *byte == 0),
-                "reserved inode {number} is in use"
-            );
-        }
-        self.check_resize_inode()?;
-        self.check_journal()
-    }
-
-    fn check_resize_inode(&mut self) -> Checked<()> {
-        let geometry = &self.geometry;
-        if geometry.reserved_gdt == 0 {
-            return Ok(());
-        }
-        let inode = self.inode(7)?;
-        let dind = u64::from(le32(inode.i_block(), 52));
-        ensure!(
-            inode.i_block()[..52].iter().all(|byte| *byte == 0) && le32(inode.i_block(), 56) == 0,
-            "resize inode: more than a double-indirect block"
-        );
-        let backups: Vec<u64> = (1..geometry.groups)
-            .filter(|group| is_backup(*group))
-            .collect();
-        let first = 1 + geometry.gdt_blocks();
-        let mut expected = vec![0; to_usize(BLOCK)];
-        for reserved in first..first + geometry.reserved_gdt {
-            let at = to_usize((reserved - 1) % 1024 * 4);
-            expected[at..at + 4].copy_from_slice(&u32::try_from(reserved).unwrap().to_le_bytes());
-            let mut list = vec![0; to_usize(BLOCK)];
-            for (slot, group) in list.chunks_exact_mut(4).zip(&backups) {
-                let copy = reserved + group * 32_768;
-                slot.copy_from_slice(&u32::try_from(copy).unwrap().to_le_bytes());
-            }
-            ensure!(
-                self.block(reserved)? == list,
-                "reserved descriptor block {reserved}: list of copies"
-            );
-        }
-        ensure!(
-            self.block(dind)? == expected,
-            "resize inode: double-indirect block"
-        );
-        let blocks = 1 + geometry.reserved_gdt * (1 + to_u64(backups.len()));
-        ensure!(inode.sectors() == blocks * 8, "resize inode: i_blocks");
-        ensure!(
-            inode.mode() == 0o100_600 && le16(&inode.raw, 0x1a) == 1,
-            "resize inode: mode or links"
-        );
-        self.own(dind, 1, "double-indirect block of the resize inode");
-        Ok(())
-    }
-
-    fn check_journal(&mut self) -> Checked<()> {
-        let superblock = &self.geometry.superblock;
-        if le32(superblock, 0x5c) & 4 == 0 {
-            ensure!(le32(superblock, 0xe0) == 0, "a journal without its feature");
-            return Ok(());
-        }
-        ensure!(
-            le32(superblock, 0xe0) == 8 && superblock[0xfd] == 1,
-            "journal's inode number"
-        );
-        let inode = self.inode(8)?;
-        let mut backup = inode.i_block().to_vec();
-        backup.extend_from_slice(&inode.raw[0x6c..0x70]);
-        backup.extend_from_slice(&inode.raw[4..8]);
-        ensure!(superblock[0x10c..0x10c + 68] == backup, "s_jnl_blocks");
-        ensure!(inode.mode() == 0o100_600, "journal: mode");
-        let mapping = self.map(&inode, "journal")?;
-        let start = mapping
-            .extents
-            .first()
-            .map(|extent| extent.start)
-            .ok_or("journal: no blocks")?;
-        let block = self.block(start)?;
-        ensure!(
-            be32(&block, 0) == 0xc03b_3998 && be32(&block, 4) == 4,
-            "journal: superblock"
-        );
-        ensure!(
-            be32(&block, 12) == 4096 && u64::from(be32(&block, 16)) == inode.size() / BLOCK,
-            "journal: length"
-        );
-        ensure!(
-            be32(&block, 20) == 1 && be32(&block, 28) == 0,
-            "journal: not empty"
-        );
-        Ok(())
-    }
-
     /// The blocks of an inode with extents: all there, all owned, counted in `i_blocks`.
-    fn map(&mut self, inode: &Inode, owner: &str) -> Checked<Mapping> {
+    pub(crate) fn map(&mut self, inode: &Inode, owner: &str) -> Checked<Mapping> {
         let seed = self.seed_of(inode.number);
         let mapping = extents::map(&|block| self.block(block), inode.i_block(), seed)
             .map_err(|error| format!("inode {} ({owner}): {error}", inode.number))?;
@@ -682,186 +545,6 @@ impl<'a> Decoder<'a> {
                 item.links
             );
             item.links = expected;
-        }
-        Ok(())
-    }
-
-    /// Every block has one owner, and bitmaps and counts say which are free.
-    fn check_block_usage(&mut self) -> Checked<()> {
-        self.owners.sort();
-        for pair in self.owners.windows(2) {
-            let (start, len, owner) = &pair[0];
-            ensure!(
-                start + len <= pair[1].0,
-                "block {} belongs to {owner} and to {}",
-                pair[1].0,
-                pair[1].2
-            );
-        }
-        if let Some((start, len, owner)) = self.owners.last() {
-            ensure!(
-                start + len <= self.geometry.blocks,
-                "{owner} reaches beyond the end"
-            );
-        }
-        let mut free_in_all = 0;
-        for group in 0..self.geometry.groups {
-            let used = self.used_blocks_of(group);
-            free_in_all += self.check_block_group(group, &used)?;
-        }
-        ensure!(
-            u64::from(le32(&self.geometry.superblock, 0xc)) == free_in_all,
-            "superblock: free blocks"
-        );
-        Ok(())
-    }
-
-    /// The bitmap that a group should have.
-    fn used_blocks_of(&self, group: u64) -> Vec<u8> {
-        let mut bitmap = vec![0_u8; 4096];
-        let first = group * 32_768;
-        let from = self
-            .owners
-            .partition_point(|(start, len, _)| start + len <= first);
-        for (start, len, _) in &self.owners[from..] {
-            if *start >= first + 32_768 {
-                break;
-            }
-            for block in (*start).max(first)..(start + len).min(first + 32_768) {
-                let bit = to_usize(block - first);
-                bitmap[bit / 8] |= 1 << (bit % 8);
-            }
-        }
-        bitmap
-    }
-
-    /// Returns the group's free blocks.
-    fn check_block_group(&self, group: u64, used: &[u8]) -> Checked<u64> {
-        let descriptor = &self.descriptors[to_usize(group)];
-        let stored = self.block(descriptor.block_bitmap())?;
-        let blocks = self.geometry.blocks_of(group);
-        let count: u64 = used.iter().map(|byte| u64::from(byte.count_ones())).sum();
-        let free = u64::from(le16(&descriptor.raw, 0xc));
-        ensure!(
-            free == blocks - count,
-            "group {group}: {free} blocks free, {} by owners",
-            blocks - count
-        );
-        if descriptor.block_uninit() {
-            ensure!(
-                group != 0 && group + 1 != self.geometry.groups,
-                "group {group}: may not be BLOCK_UNINIT"
-            );
-            ensure!(
-                count == self.geometry.header(group),
-                "group {group}: BLOCK_UNINIT with foreign blocks"
-            );
-            ensure!(
-                stored.iter().all(|byte| *byte == 0),
-                "group {group}: bitmap of an uninitialised group"
-            );
-            ensure!(
-                le16(&descriptor.raw, 0x18) == 0,
-                "group {group}: checksum of an uninitialised bitmap"
-            );
-            return Ok(free);
-        }
-        let mut expected = used.to_vec();
-        for bit in to_usize(blocks)..32_768 {
-            expected[bit / 8] |= 1 << (bit % 8);
-        }
-        if let Some(at) = stored.iter().zip(&expected).position(|(a, b)| a != b) {
-            return Err(format!(
-                "group {group}: block bitmap differs from the owners at block {}",
-                group * 32_768 + to_u64(at) * 8
-            ));
-        }
-        ensure!(
-            crc(self.geometry.seed, &stored) & 0xffff == u32::from(le16(&descriptor.raw, 0x18)),
-            "group {group}: checksum of the block bitmap"
-        );
-        Ok(free)
-    }
-
-    /// Inode bitmaps, counts of inodes and directories, and that unused inodes are zero.
-    fn check_inode_usage(&self) -> Checked<()> {
-        let per_group = self.geometry.inodes_per_group;
-        let mut free_in_all = 0;
-        for group in 0..self.geometry.groups {
-            let descriptor = &self.descriptors[to_usize(group)];
-            let first = u32::try_from(group * per_group + 1).unwrap();
-            let end = first + u32::try_from(per_group).unwrap();
-            let used: Vec<u32> = self.used_inodes.range(first..end).copied().collect();
-            let free = u64::from(le16(&descriptor.raw, 0xe));
-            ensure!(
-                free == per_group - to_u64(used.len()),
-                "group {group}: free inodes"
-            );
-            free_in_all += free;
-            let directories = used
-                .iter()
-                .filter(|number| self.decoded.directories.contains(number))
-                .count();
-            ensure!(
-                usize::from(le16(&descriptor.raw, 0x10)) == directories,
-                "group {group}: directories"
-            );
-            let behind_last = used
-                .last()
-                .map_or(per_group, |last| u64::from(end - 1 - last));
-            ensure!(
-                u64::from(le16(&descriptor.raw, 0x1c)) == behind_last,
-                "group {group}: unused inodes"
-            );
-            ensure!(
-                descriptor.flags() & 4 != 0,
-                "group {group}: not INODE_ZEROED"
-            );
-            self.check_inode_bitmap(group, &used, first)?;
-        }
-        ensure!(
-            u64::from(le32(&self.geometry.superblock, 0x10)) == free_in_all,
-            "superblock: free inodes"
-        );
-        Ok(())
-    }
-
-    fn check_inode_bitmap(&self, group: u64, used: &[u32], first: u32) -> Checked<()> {
-        let descriptor = &self.descriptors[to_usize(group)];
-        let stored = self.block(descriptor.inode_bitmap())?;
-        if descriptor.inode_uninit() {
-            ensure!(
-                used.is_empty() && group != 0,
-                "group {group}: INODE_UNINIT with inodes"
-            );
-            ensure!(
-                stored.iter().all(|byte| *byte == 0),
-                "group {group}: bitmap of an uninitialised group"
-            );
-            return Ok(());
-        }
-        let bits = to_usize(self.geometry.inodes_per_group);
-        let mut expected = vec![0_u8; 4096];
-        for bit in bits..32_768 {
-            expected[bit / 8] |= 1 << (bit % 8);
-        }
-        for number in used {
-            let bit = to_usize(u64::from(number - first));
-            expected[bit / 8] |= 1 << (bit % 8);
-        }
-        ensure!(stored == expected, "group {group}: inode bitmap");
-        ensure!(
-            crc(self.geometry.seed, &stored[..bits / 8]) & 0xffff
-                == u32::from(le16(&descriptor.raw, 0x1a)),
-            "group {group}: checksum of the inode bitmap"
-        );
-        let mut table = vec![0xa5; bits * 256];
-        (self.read)(descriptor.inode_table() * BLOCK, &mut table)?;
-        for (raw, number) in table.chunks_exact(256).zip(first..) {
-            ensure!(
-                self.used_inodes.contains(&number) || raw.iter().all(|byte| *byte == 0),
-                "inode {number}: free but not zero"
-            );
         }
         Ok(())
     }
