@@ -1,15 +1,299 @@
 //! `miragefs check`.
 
-use super::CheckArgs;
-use super::error::{CliError, ErrorKind};
+use serde::Serialize;
 
-/// Not available yet.
+use super::error::CliError;
+use super::load::LoadedPlan;
+use super::output::Warning;
+use super::table::{Align, Table};
+use super::{CACHE_SIZE_DEFAULT, CheckArgs, load, output};
+use crate::config::spec::{ImageFormat, ImageSpec, Manifest, PartitionTable, VmdkLayout};
+use crate::synth::generation::{Image, PartitionReport};
+use crate::units::{ByteCount, SECTOR_SIZE, parse_size};
+
+/// What `--json` prints; docs/cli-json.md describes it.
+#[derive(Debug, Serialize)]
+struct Report {
+    name: String,
+    disk: Disk,
+    partitions: Vec<Partition>,
+    images: Vec<ImageReport>,
+    warnings: Vec<JsonWarning>,
+}
+
+#[derive(Debug, Serialize)]
+struct Disk {
+    size: u64,
+    table: &'static str,
+    signature: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Partition {
+    number: u32,
+    label: String,
+    start_lba: u64,
+    size: u64,
+    #[serde(rename = "type")]
+    type_code: String,
+    active: bool,
+    boot_loader: Option<&'static str>,
+    filesystem: Option<FileSystem>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileSystem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    uuid: String,
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    file_bytes: u64,
+    free_bytes: u64,
+    inodes: u32,
+    free_inodes: u32,
+    journal_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ImageReport {
+    name: String,
+    format: &'static str,
+    layout: Option<&'static str>,
+    manifest: Option<&'static str>,
+    size: u64,
+    allocated_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonWarning {
+    message: String,
+    hint: Option<String>,
+}
+
+/// Validates a config and its sources and prints the plan.
 ///
 /// # Errors
-/// Always.
-pub(super) fn check(_: &CheckArgs) -> Result<(), CliError> {
-    Err(CliError::new(
-        ErrorKind::Runtime,
-        "`check` is not available in this build",
-    ))
+/// What is wrong with them.
+pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
+    let cache_size = parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed");
+    let loaded = load::load(&args.config, cache_size)?;
+    let report = Report::new(&loaded);
+    output::warn(&loaded.warnings);
+    output::print(&if args.json {
+        output::json(&report)
+    } else {
+        report.text()
+    })
+}
+
+impl Report {
+    fn new(loaded: &LoadedPlan) -> Self {
+        let LoadedPlan {
+            spec,
+            planned,
+            warnings,
+        } = loaded;
+        let images = spec.images.iter().zip(&planned.generation.images);
+        Self {
+            name: spec.name.clone(),
+            disk: Disk {
+                size: planned.disk_len,
+                table: match spec.disk.table {
+                    PartitionTable::Mbr => "mbr",
+                    PartitionTable::None => "none",
+                },
+                signature: planned
+                    .disk_signature
+                    .map(|signature| format!("{signature:#010x}")),
+            },
+            partitions: (1..)
+                .zip(&planned.partitions)
+                .map(|(number, partition)| Partition::new(number, partition))
+                .collect(),
+            images: images
+                .map(|(spec, image)| ImageReport::new(spec, image))
+                .collect(),
+            warnings: warnings.iter().map(JsonWarning::new).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let signature = self.disk.signature.as_ref();
+        let table = signature.map_or_else(
+            || "without a partition table".to_owned(),
+            |signature| format!("MBR, signature {signature}"),
+        );
+        let size = ByteCount(self.disk.size);
+        let mut tables = vec![
+            format!("{}: disk of {size}, {table}\n", self.name),
+            self.partition_table(),
+        ];
+        if self
+            .partitions
+            .iter()
+            .any(|partition| partition.filesystem.is_some())
+        {
+            tables.push(self.file_system_table());
+        }
+        tables.push(self.image_table());
+        tables.join("\n")
+    }
+
+    fn partition_table(&self) -> String {
+        let mut table = Table::new(&[
+            ("PARTITION", Align::Right),
+            ("LABEL", Align::Left),
+            ("START LBA", Align::Right),
+            ("BYTES", Align::Right),
+            ("SIZE", Align::Right),
+            ("TYPE", Align::Left),
+            ("ACTIVE", Align::Left),
+            ("FILE SYSTEM", Align::Left),
+            ("BOOT LOADER", Align::Left),
+        ]);
+        for partition in &self.partitions {
+            let kind = partition.filesystem.as_ref().map(|found| found.kind);
+            table.row(vec![
+                partition.number.to_string(),
+                partition.label.clone(),
+                partition.start_lba.to_string(),
+                partition.size.to_string(),
+                ByteCount(partition.size).rounded(),
+                partition.type_code.clone(),
+                if partition.active { "yes" } else { "no" }.to_owned(),
+                kind.unwrap_or("none").to_owned(),
+                partition.boot_loader.unwrap_or("none").to_owned(),
+            ]);
+        }
+        table.text()
+    }
+
+    fn file_system_table(&self) -> String {
+        let mut table = Table::new(&[
+            ("PARTITION", Align::Right),
+            ("UUID", Align::Left),
+            ("FILES", Align::Right),
+            ("DIRECTORIES", Align::Right),
+            ("SYMLINKS", Align::Right),
+            ("FREE BYTES", Align::Right),
+            ("FREE", Align::Right),
+            ("FREE INODES", Align::Right),
+            ("JOURNAL", Align::Right),
+        ]);
+        for partition in &self.partitions {
+            let Some(found) = &partition.filesystem else {
+                continue;
+            };
+            let journal = match found.journal_bytes {
+                0 => "none".to_owned(),
+                bytes => ByteCount(bytes).rounded(),
+            };
+            table.row(vec![
+                partition.number.to_string(),
+                found.uuid.clone(),
+                found.files.to_string(),
+                found.directories.to_string(),
+                found.symlinks.to_string(),
+                found.free_bytes.to_string(),
+                ByteCount(found.free_bytes).rounded(),
+                found.free_inodes.to_string(),
+                journal,
+            ]);
+        }
+        table.text()
+    }
+
+    fn image_table(&self) -> String {
+        let mut table = Table::new(&[
+            ("IMAGE", Align::Left),
+            ("FORMAT", Align::Left),
+            ("BYTES", Align::Right),
+            ("SIZE", Align::Right),
+            ("ALLOCATED BYTES", Align::Right),
+            ("ALLOCATED", Align::Right),
+        ]);
+        for image in &self.images {
+            let manifest = image.manifest.map(|kind| format!("manifest {kind}"));
+            let detail = image.layout.map(str::to_owned).or(manifest);
+            table.row(vec![
+                image.name.clone(),
+                match detail {
+                    Some(detail) => format!("{}, {detail}", image.format),
+                    None => image.format.to_owned(),
+                },
+                image.size.to_string(),
+                ByteCount(image.size).rounded(),
+                image.allocated_bytes.to_string(),
+                ByteCount(image.allocated_bytes).rounded(),
+            ]);
+        }
+        table.text()
+    }
+}
+
+impl Partition {
+    fn new(number: u32, report: &PartitionReport) -> Self {
+        let filesystem = report.filesystem.as_ref().map(|found| FileSystem {
+            kind: "ext4",
+            uuid: found.uuid.clone(),
+            files: found.counts.files,
+            directories: found.counts.directories,
+            symlinks: found.counts.symlinks,
+            file_bytes: found.counts.file_bytes,
+            free_bytes: found.free_bytes,
+            inodes: found.inode_count,
+            free_inodes: found.free_inodes,
+            journal_bytes: found.journal_bytes,
+        });
+        Self {
+            number,
+            label: report.label.clone(),
+            start_lba: report.start.0,
+            size: report.sectors.saturating_mul(SECTOR_SIZE),
+            type_code: format!("{:#04x}", report.type_code),
+            active: report.active,
+            boot_loader: report.has_boot_loader.then_some("extlinux"),
+            filesystem,
+        }
+    }
+}
+
+impl ImageReport {
+    fn new(spec: &ImageSpec, image: &Image) -> Self {
+        let (format, layout, manifest) = match spec.format {
+            ImageFormat::Raw => ("raw", None, None),
+            ImageFormat::Vmdk(VmdkLayout::MonolithicSparse) => {
+                ("vmdk", Some("monolithic-sparse"), None)
+            }
+            ImageFormat::Vmdk(VmdkLayout::StreamOptimized) => {
+                ("vmdk", Some("stream-optimized"), None)
+            }
+            ImageFormat::Ova { manifest } => {
+                let manifest = match manifest {
+                    Manifest::None => "none",
+                    Manifest::Sha256 => "sha256",
+                };
+                ("ova", None, Some(manifest))
+            }
+        };
+        Self {
+            name: image.name.clone(),
+            format,
+            layout,
+            manifest,
+            size: image.source.len(),
+            allocated_bytes: image.data.data_len(),
+        }
+    }
+}
+
+impl JsonWarning {
+    fn new(warning: &Warning) -> Self {
+        Self {
+            message: warning.message.clone(),
+            hint: warning.hint.clone(),
+        }
+    }
 }

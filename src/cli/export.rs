@@ -1,15 +1,113 @@
 //! `miragefs export`.
 
-use super::ExportArgs;
-use super::error::{CliError, ErrorKind};
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-/// Not available yet.
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+
+use super::error::{CliError, ErrorKind};
+use super::{CACHE_SIZE_DEFAULT, ExportArgs, image, load, output};
+use crate::config::spec::{BootCode, Spec};
+use crate::export::{self, ExportError, ExportOptions, Progress};
+use crate::units::parse_size;
+
+/// Writes one image.
 ///
 /// # Errors
-/// Always.
-pub(super) fn export(_: &ExportArgs) -> Result<(), CliError> {
-    Err(CliError::new(
-        ErrorKind::Runtime,
-        "`export` is not available in this build",
-    ))
+/// Config, destination, a source that changed, a signal.
+pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
+    let to_stdout = args.dest == Path::new("-");
+    if to_stdout && io::stdout().is_terminal() {
+        let error = CliError::new(ErrorKind::Usage, "standard output is a terminal");
+        return Err(error.with_hint("name a file, or redirect it"));
+    }
+    let cache_size = parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed");
+    let loaded = load::load(&args.config, cache_size)?;
+    output::warn(&loaded.warnings);
+    let image = image::find(&loaded.planned.generation, &args.image)?;
+    let mut sources = loaded.sources();
+    sources.extend(files_of_config(&loaded.spec));
+    let cancel = Arc::new(AtomicBool::new(false));
+    if !to_stdout {
+        cancel_on_signals(&cancel)?;
+    }
+    let options = ExportOptions {
+        force: args.force,
+        sources: &sources,
+        cancel: &cancel,
+    };
+    let bar = bar();
+    let mut show = |progress: Progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    };
+    let result = if to_stdout {
+        export::to_stream(&image, &mut io::stdout().lock(), &options, &mut show)
+    } else {
+        export::to_path(&image, &args.dest, &options, &mut show).map(drop)
+    };
+    bar.finish_and_clear();
+    result.map_err(|error| to_cli_error(&error))
+}
+
+/// What is read besides the sources.
+fn files_of_config(spec: &Spec) -> impl Iterator<Item = std::path::PathBuf> {
+    let boot_code = match &spec.disk.boot_code {
+        BootCode::None => None,
+        BootCode::File(path) => Some(path.clone()),
+    };
+    [
+        Some(spec.config_path.clone()),
+        boot_code,
+        spec.extlinux.clone(),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The first signal lets the export clean up, a second one ends the process. Towards a pipe there is nothing to clean
+/// up, and the first one ends it even while the pipe is full.
+fn cancel_on_signals(cancel: &Arc<AtomicBool>) -> Result<(), CliError> {
+    let register = || -> io::Result<()> {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(cancel))?;
+            signal_hook::flag::register(signal, Arc::clone(cancel))?;
+        }
+        // A file above the limit of the shell (ulimit -f) is an error like others, and not the end.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        Ok(())
+    };
+    register().map_err(|error| {
+        CliError::new(ErrorKind::Runtime, "signals cannot be caught").with_source(error)
+    })
+}
+
+/// Drawn only on a terminal.
+fn bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(
+        "{wide_bar} {percent}% {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+    )
+    .expect("the template is well-formed");
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    bar.set_style(style);
+    bar
+}
+
+fn to_cli_error(error: &ExportError) -> CliError {
+    let kind = if error.is_usage() {
+        ErrorKind::Usage
+    } else {
+        ErrorKind::Runtime
+    };
+    let reported = CliError::from_error(kind, error);
+    match error.hint() {
+        Some(hint) => reported.with_hint(hint),
+        None => reported,
+    }
 }

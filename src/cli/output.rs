@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use super::error::{CliError, ErrorKind};
 
 /// Writes `text` to stdout as it is; a reader that closed the pipe has seen enough.
@@ -21,6 +23,17 @@ pub fn print(text: &str) -> Result<(), CliError> {
         .with_source(error)),
         _ => Ok(()),
     }
+}
+
+/// `value` as JSON for people, with a newline at the end.
+///
+/// # Panics
+/// If a map of `value` has keys that are no text: our own types have none.
+#[must_use]
+pub fn json(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("our own types are JSON");
+    text.push('\n');
+    text
 }
 
 /// Something that should be told but does not stop anything.

@@ -43,7 +43,15 @@ impl ConfigError {
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        self.kind.hint()
+        match &self.kind {
+            // Without a place it is the config itself, not one that it includes.
+            ConfigErrorKind::Unreadable { error, .. }
+                if self.location.is_none() && error.kind() == io::ErrorKind::NotFound =>
+            {
+                Some("`miragefs init` writes a starter config".to_owned())
+            }
+            kind => kind.hint(),
+        }
     }
 }
 
@@ -66,7 +74,7 @@ impl std::error::Error for ConfigError {
 #[derive(Debug, Error)]
 pub enum ConfigErrorKind {
     /// A config file or an included one cannot be read.
-    #[error("`{}`: cannot be read", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -208,9 +216,11 @@ pub enum ConfigErrorKind {
         /// What it must be.
         rule: &'static str,
     },
-    /// No gitignore pattern.
-    #[error("`exclude`: `{pattern}`: {reason}")]
+    /// No pattern.
+    #[error("`{key}`: `{pattern}`: {reason}")]
     Pattern {
+        /// The key.
+        key: &'static str,
         /// As typed.
         pattern: String,
         /// What the parser says.

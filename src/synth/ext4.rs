@@ -9,10 +9,12 @@ mod alloc;
 mod directory;
 mod error;
 mod layout;
+mod place;
 mod plan;
 mod render;
 mod source;
 mod usage;
+mod xattr;
 
 pub use error::Ext4Error;
 pub use layout::{Layout, SizeRequest};

@@ -44,8 +44,26 @@ pub(crate) fn require_env(name: &str) -> Option<String> {
     value
 }
 
+/// Whether tests of minutes are wanted: `MIRAGEFS_LONG=1`.
+pub(crate) fn long_tests() -> bool {
+    std::env::var_os("MIRAGEFS_LONG").is_some_and(|value| value == "1")
+}
+
+/// The value of an environment variable for a check that only some machines can do; if unset, a `SKIP` line says so
+/// and nothing fails.
+pub(crate) fn skip_unless_asked(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    if value.is_none() {
+        let current = std::thread::current();
+        let test = current.name().unwrap_or("test");
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIP part of {test}: {name} is not set").unwrap();
+    }
+    value
+}
+
 /// Says that the rest of this test is skipped, or fails under `REQUIRE_ALL=1`.
-fn skip(why: impl Display) {
+pub(crate) fn skip(why: impl Display) {
     let current = std::thread::current();
     let test = current.name().unwrap_or("test");
     assert!(

@@ -65,7 +65,7 @@ fn cycles_and_missing_includes_are_errors() {
     let error = lab.load("include = ['none.toml']").unwrap_err();
     assert_eq!(
         lab.strip(&error.to_string()),
-        "lab.toml:1:12: `none.toml`: cannot be read"
+        "lab.toml:1:12: none.toml: cannot be read"
     );
     assert!(
         error
@@ -80,8 +80,5 @@ fn cycles_and_missing_includes_are_errors() {
 fn a_config_that_cannot_be_read_has_no_place() {
     let lab = Lab::new();
     let error = super::super::load(&lab.path("absent.toml")).unwrap_err();
-    assert_eq!(
-        lab.strip(&error.to_string()),
-        "`absent.toml`: cannot be read"
-    );
+    assert_eq!(lab.strip(&error.to_string()), "absent.toml: cannot be read");
 }

@@ -64,7 +64,7 @@ fn config_that_is_no_text_says_so() {
     let lab = Lab::new();
     fs::write(lab.path("lab.toml"), b"name = '\xff'").unwrap();
     let error = super::super::load(&lab.path("lab.toml")).unwrap_err();
-    assert_eq!(lab.strip(&error.to_string()), "`lab.toml`: cannot be read");
+    assert_eq!(lab.strip(&error.to_string()), "lab.toml: cannot be read");
     assert_eq!(
         error.source().unwrap().to_string(),
         "invalid utf-8 sequence of 1 bytes from index 8"

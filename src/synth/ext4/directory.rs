@@ -8,6 +8,10 @@ use crate::units::to_u64;
 
 /// Blocks of lost+found: room for what e2fsck finds without having to allocate any.
 const LOST_AND_FOUND_BLOCKS: u64 = 4;
+/// With an index, one of these blocks is its root.
+const LOST_AND_FOUND_LEAVES_MIN: usize = 3;
+/// Names that fill more than one block take at least two.
+const LEAVES_MIN: usize = 2;
 /// `.` and `..` of a directory in one block.
 const DOT_ENTRIES_LEN: usize = 24;
 /// Leaves that two levels of index reach.
@@ -51,7 +55,13 @@ impl DirectoryPlan {
                 index: None,
             });
         }
-        let index = DirectoryIndex::new(entries, seed);
+        // Every block behind the index must be reached through it, so lost+found gets its room as leaves.
+        let leaves_min = if id == NodeId::LOST_AND_FOUND {
+            LOST_AND_FOUND_LEAVES_MIN
+        } else {
+            LEAVES_MIN
+        };
+        let index = DirectoryIndex::new(entries, seed, leaves_min);
         if index.leaf_count() > LEAVES_MAX {
             return Err(Ext4Error::DirectoryTooLarge {
                 path: tree.path_of(id),
@@ -60,13 +70,8 @@ impl DirectoryPlan {
             });
         }
         let blocks = index.first_leaf().saturating_add(index.leaf_count());
-        let least = if id == NodeId::LOST_AND_FOUND {
-            LOST_AND_FOUND_BLOCKS
-        } else {
-            1
-        };
         Ok(Self {
-            block_count: to_u64(blocks).max(least),
+            block_count: to_u64(blocks),
             index: Some(index),
         })
     }
@@ -75,7 +80,7 @@ impl DirectoryPlan {
 impl DirectoryIndex {
     /// Spreads names evenly over the range of hashes, so that one more name changes one leaf; where hashes crowd,
     /// fills leaves in the order of hashes instead.
-    fn new(entries: &[Entry], seed: HashSeed) -> Self {
+    fn new(entries: &[Entry], seed: HashSeed, leaves_min: usize) -> Self {
         let mut hashed: Vec<(u32, u32)> = entries
             .iter()
             .zip(0_u32..)
@@ -92,8 +97,8 @@ impl DirectoryIndex {
                 entry_len(entry.map_or(0, |entry| entry.name.len()))
             })
             .collect();
-        let (leaf_starts, leaf_hashes) =
-            spread_evenly(&hashed, &lens).unwrap_or_else(|| fill_in_order(&hashed, &lens));
+        let (leaf_starts, leaf_hashes) = spread_evenly(&hashed, &lens, leaves_min)
+            .unwrap_or_else(|| fill_in_order(&hashed, &lens));
         Self {
             order: hashed.iter().map(|(_, position)| *position).collect(),
             leaf_starts: leaf_starts.into(),
@@ -174,12 +179,16 @@ impl DirectoryIndex {
 
 /// Leaf `i` of `n` takes the hashes from `i * 2^32 / n` on; `None` if even four times the leaves of an even spread
 /// leave one overfull.
-fn spread_evenly(hashed: &[(u32, u32)], lens: &[usize]) -> Option<(Vec<u32>, Vec<u32>)> {
+fn spread_evenly(
+    hashed: &[(u32, u32)],
+    lens: &[usize],
+    leaves_min: usize,
+) -> Option<(Vec<u32>, Vec<u32>)> {
     let total: usize = lens.iter().sum();
     let least = total
         .saturating_mul(FILL_DENOMINATOR)
         .div_ceil(ENTRIES_LEN.saturating_mul(FILL_NUMERATOR))
-        .max(2);
+        .max(leaves_min);
     let most = least.saturating_mul(4);
     let mut leaf_count = least;
     while leaf_count <= most {
@@ -297,7 +306,11 @@ mod tests {
         let seed = HashSeed([1, 2, 3, 4]);
         for count in [200, 2000, 70_000] {
             let entries = entries(count);
-            check(&DirectoryIndex::new(&entries, seed), &entries, seed);
+            check(
+                &DirectoryIndex::new(&entries, seed, LEAVES_MIN),
+                &entries,
+                seed,
+            );
         }
     }
 
@@ -316,7 +329,11 @@ mod tests {
         assert!(crowded.len() > 2000, "{}", crowded.len());
         let mut sorted = crowded;
         sorted.sort_by(|a, b| a.name.cmp(&b.name));
-        check(&DirectoryIndex::new(&sorted, seed), &sorted, seed);
+        check(
+            &DirectoryIndex::new(&sorted, seed, LEAVES_MIN),
+            &sorted,
+            seed,
+        );
     }
 
     #[test]
@@ -344,8 +361,8 @@ mod tests {
             node: NodeId(2),
         });
         let (old, new) = (
-            DirectoryIndex::new(&before, seed),
-            DirectoryIndex::new(&after, seed),
+            DirectoryIndex::new(&before, seed, LEAVES_MIN),
+            DirectoryIndex::new(&after, seed, LEAVES_MIN),
         );
         assert_eq!(old.leaf_count(), new.leaf_count());
         let changed = (0..old.leaf_count())

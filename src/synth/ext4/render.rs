@@ -1,4 +1,4 @@
-//! From a block number to its bytes: what lies there, and how it looks.
+//! From what lies in a block to its bytes.
 //!
 //! Invariant: rendering needs nothing but the plan, does no I/O and cannot fail.
 #![expect(
@@ -9,7 +9,7 @@
 use zerocopy::IntoBytes;
 
 use super::alloc::TreeBlocks;
-use super::layout::Zone;
+use super::place::Place;
 use super::plan::{Ext4Plan, journal_root};
 use super::usage;
 use crate::formats::ext4::dir::{self, DirEntry, FileType};
@@ -18,297 +18,22 @@ use crate::formats::ext4::group_desc::{
     EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT, GROUP_DESC_SIZE, GroupDesc,
 };
 use crate::formats::ext4::inode::{
-    EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL, EXT4_INDEX_FL, I_BLOCK_LEN, Inode, S_IFDIR, S_IFLNK,
-    S_IFREG,
+    self, EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL, EXT4_INDEX_FL, I_BLOCK_LEN, Inode, S_IFBLK, S_IFCHR,
+    S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK,
 };
 use crate::formats::ext4::superblock::PRIMARY_OFFSET;
+use crate::formats::ext4::xattr::{self, IN_INODE_LEN};
 use crate::formats::ext4::{
-    BLOCK_LEN, BLOCK_SIZE, BLOCKS_PER_GROUP, Block, INODE_SIZE, INODES_PER_BLOCK, JOURNAL_INODE,
-    RESIZE_INODE, ROOT_INODE, htree, journal,
+    BLOCK_LEN, BLOCK_SIZE, BLOCKS_PER_GROUP, Block, INODE_SIZE, JOURNAL_INODE, RESIZE_INODE,
+    ROOT_INODE, htree, journal,
 };
-use crate::synth::tree::{Node, NodeId, NodeKind};
+use crate::synth::tree::{Node, NodeId, NodeKind, Special};
 use crate::units::{low16, low32, to_u64, to_usize};
 
 /// The largest link count that is stored; a directory beyond it stores 1 (kernel `EXT4_LINK_MAX`).
 const LINK_MAX: u32 = 65_000;
 
-/// What lies in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A superblock; in group 0 the boot sector is in the same block.
-    Superblock {
-        group: u64,
-    },
-    /// Group descriptors, those from `index` times 128 on.
-    GroupDescriptors {
-        index: u64,
-    },
-    /// A block kept for the growth of the descriptors.
-    ReservedGdt {
-        group: u64,
-    },
-    BlockBitmap {
-        group: u64,
-    },
-    InodeBitmap {
-        group: u64,
-    },
-    /// A block of an inode table, beginning with this inode.
-    InodeTable {
-        group: u64,
-        first_inode: u32,
-    },
-    /// Pointers to the reserved descriptor blocks.
-    Indirect,
-    Journal {
-        index: u64,
-    },
-    Directory {
-        node: NodeId,
-        index: u64,
-    },
-    Symlink {
-        node: NodeId,
-    },
-    ExtentTree {
-        node: NodeId,
-        tree: TreeBlocks,
-        index: u64,
-    },
-    Data {
-        node: NodeId,
-        index: u64,
-    },
-    Free,
-}
-
-/// A place and how many blocks from here on belong to the same object, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Placed {
-    pub(super) place: Place,
-    pub(super) block_count: u64,
-}
-
 impl Ext4Plan {
-    /// What lies in a block of the file system.
-    pub(super) fn resolve(&self, block: u64) -> Placed {
-        let group = block / BLOCKS_PER_GROUP;
-        let within = block % BLOCKS_PER_GROUP;
-        let header = self.layout.header_blocks_of_group(group);
-        if within < header {
-            return self.resolve_header(group, within);
-        }
-        let linear = self.layout.linear_start_of_group(group) + within - header;
-        let mut placed = self.resolve_linear(linear);
-        placed.block_count = placed
-            .block_count
-            .min(self.layout.blocks_of_group(group) - within);
-        placed
-    }
-
-    fn resolve_header(&self, group: u64, within: u64) -> Placed {
-        let descriptors = self.layout.descriptor_blocks;
-        let (place, end) = if within == 0 {
-            (Place::Superblock { group }, 1)
-        } else if within <= descriptors {
-            (
-                Place::GroupDescriptors { index: within - 1 },
-                descriptors + 1,
-            )
-        } else {
-            (Place::ReservedGdt { group }, self.layout.header_blocks())
-        };
-        Placed {
-            place,
-            block_count: end - within,
-        }
-    }
-
-    fn resolve_linear(&self, linear: u64) -> Placed {
-        let layout = &self.layout;
-        let in_zone = |zone: Zone, place: fn(u64) -> Place| Placed {
-            place: place(linear - zone.start),
-            block_count: zone.end - linear,
-        };
-        if layout.data.contains(linear) {
-            self.resolve_item(layout.data, linear)
-        } else if layout.metadata.contains(linear) {
-            self.resolve_item(layout.metadata, linear)
-        } else if layout.block_bitmaps.contains(linear) {
-            in_zone(layout.block_bitmaps, |group| Place::BlockBitmap { group })
-        } else if layout.inode_bitmaps.contains(linear) {
-            in_zone(layout.inode_bitmaps, |group| Place::InodeBitmap { group })
-        } else if layout.journal.contains(linear) {
-            in_zone(layout.journal, |index| Place::Journal { index })
-        } else if layout.indirect.contains(linear) {
-            in_zone(layout.indirect, |_| Place::Indirect)
-        } else if layout.trees.contains(linear) {
-            self.resolve_tree(linear)
-        } else if linear >= layout.trees.end {
-            Placed {
-                place: Place::Free,
-                block_count: u64::MAX,
-            }
-        } else {
-            self.resolve_inode_table(linear)
-        }
-    }
-
-    /// A block of the inode tables, or of what was skipped to keep one contiguous.
-    fn resolve_inode_table(&self, linear: u64) -> Placed {
-        let layout = &self.layout;
-        let next = layout
-            .inode_tables
-            .partition_point(|start| *start <= linear);
-        let group = next
-            .checked_sub(1)
-            .expect("the first table begins behind the bitmaps");
-        let index = linear - layout.inode_tables[group];
-        if index < layout.inode_table_blocks() {
-            let group = to_u64(group);
-            let first_inode = low32(group * layout.inodes_per_group + index * INODES_PER_BLOCK + 1);
-            let block_count = layout.inode_table_blocks() - index;
-            return Placed {
-                place: Place::InodeTable { group, first_inode },
-                block_count,
-            };
-        }
-        let gap_end = layout
-            .inode_tables
-            .get(next)
-            .copied()
-            .unwrap_or(layout.indirect.start);
-        Placed {
-            place: Place::Free,
-            block_count: gap_end - linear,
-        }
-    }
-
-    /// A block of a file, directory or symlink, or of the slack behind one.
-    fn resolve_item(&self, zone: Zone, linear: u64) -> Placed {
-        let is_data = zone == self.layout.data;
-        let starts = if is_data {
-            &self.allocation.data_starts
-        } else {
-            &self.allocation.metadata_starts
-        };
-        let relative = linear - zone.start;
-        let next = starts.partition_point(|start| *start <= relative);
-        let gap_end = starts
-            .get(next)
-            .map_or(zone.end, |start| zone.start + start);
-        let Some(index) = next.checked_sub(1) else {
-            return Placed {
-                place: Place::Free,
-                block_count: gap_end - linear,
-            };
-        };
-        let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
-        let node = self.tree.node(id);
-        let is_file = matches!(node.kind, NodeKind::File { .. });
-        let offset = relative - starts[index];
-        let len = if is_file == is_data {
-            self.allocation.block_count(id, node)
-        } else {
-            0
-        };
-        if offset >= len {
-            return Placed {
-                place: Place::Free,
-                block_count: gap_end - linear,
-            };
-        }
-        let place = match node.kind {
-            NodeKind::File { .. } => Place::Data {
-                node: id,
-                index: offset,
-            },
-            NodeKind::Directory(_) => Place::Directory {
-                node: id,
-                index: offset,
-            },
-            NodeKind::Symlink(_) => Place::Symlink { node: id },
-        };
-        Placed {
-            place,
-            block_count: len - offset,
-        }
-    }
-
-    fn resolve_tree(&self, linear: u64) -> Placed {
-        let relative = linear - self.layout.trees.start;
-        // Files with a tree of their own are larger than half a gigabyte, so there are few.
-        for (node, tree) in &self.allocation.trees {
-            let len = tree.node_count + tree.leaf_count;
-            if (tree.start..tree.start + len).contains(&relative) {
-                let index = relative - tree.start;
-                let place = Place::ExtentTree {
-                    node: *node,
-                    tree: *tree,
-                    index,
-                };
-                return Placed {
-                    place,
-                    block_count: len - index,
-                };
-            }
-        }
-        Placed {
-            place: Place::Free,
-            block_count: self.layout.trees.end - linear,
-        }
-    }
-
-    /// Blocks from a place on that are zero, or that are not: `(zero, count)`, at most `placed.block_count`.
-    pub(super) fn zero_run(&self, placed: Placed) -> (bool, u64) {
-        let all = placed.block_count;
-        let flag = |group: u64, flag: u16| self.groups[to_usize(group)].flags & flag != 0;
-        match placed.place {
-            Place::Free => (true, all),
-            Place::Journal { index: 0 } => (false, 1),
-            Place::Journal { .. } => (true, all),
-            Place::ReservedGdt { group } => {
-                (group != 0 || self.layout.backup_groups.len() == 1, all)
-            }
-            Place::BlockBitmap { group } => (
-                flag(group, EXT4_BG_BLOCK_UNINIT),
-                self.same_flags(group, all, EXT4_BG_BLOCK_UNINIT),
-            ),
-            Place::InodeBitmap { group } => (
-                flag(group, EXT4_BG_INODE_UNINIT),
-                self.same_flags(group, all, EXT4_BG_INODE_UNINIT),
-            ),
-            Place::InodeTable { first_inode, .. } => self.zero_run_of_table(first_inode, all),
-            _ => (false, all),
-        }
-    }
-
-    /// Groups from `group` on, at most `max`, that agree in a flag.
-    fn same_flags(&self, group: u64, max: u64, flag: u16) -> u64 {
-        let start = to_usize(group);
-        let first = self.groups[start].flags & flag;
-        let same = self.groups[start..]
-            .iter()
-            .take_while(|other| other.flags & flag == first)
-            .count();
-        to_u64(same).min(max)
-    }
-
-    fn zero_run_of_table(&self, first_inode: u32, max: u64) -> (bool, u64) {
-        // The reserved inodes of the first block count as used.
-        match self.allocation.next_used_inode(first_inode) {
-            None => (true, max),
-            Some(used) => {
-                let zero_blocks = u64::from(used - first_inode) / INODES_PER_BLOCK;
-                if zero_blocks == 0 {
-                    (false, 1)
-                } else {
-                    (true, zero_blocks.min(max))
-                }
-            }
-        }
-    }
-
     /// Renders a block of metadata; zeros for blocks of data and free ones.
     pub(super) fn render(&self, place: Place) -> Block {
         match place {
@@ -331,6 +56,11 @@ impl Ext4Plan {
             }
             Place::Directory { node, index } => self.render_directory(node, to_usize(index)),
             Place::Symlink { node } => self.render_symlink(node),
+            Place::Xattrs { index } => {
+                let (attributes, sharers) = self.allocation.xattrs.block(index);
+                let block = self.layout.physical(self.layout.xattrs.start + index);
+                xattr::block(attributes, sharers, self.seed, block)
+            }
             Place::ExtentTree { node, tree, index } => self.render_tree(node, tree, index),
             Place::ReservedGdt { .. }
             | Place::BlockBitmap { .. }
@@ -437,13 +167,15 @@ impl Ext4Plan {
 
     fn node_inode(&self, id: NodeId) -> Inode {
         let node = self.tree.node(id);
+        let blocks = self.allocation.block_count(id, node);
+        let names = low16(node.link_count);
         let (type_bits, size, links) = match &node.kind {
-            NodeKind::File { size, .. } => (S_IFREG, *size, low16(node.link_count)),
-            NodeKind::Symlink(target) => (S_IFLNK, to_u64(target.len()), low16(node.link_count)),
+            NodeKind::File { size, .. } => (S_IFREG, *size, names),
+            NodeKind::Symlink(target) => (S_IFLNK, to_u64(target.len()), names),
+            NodeKind::Special(special) => (special_type(*special), 0, names),
             NodeKind::Directory(_) => {
                 // Its own ".", its name, and ".." of each subdirectory; beyond the maximum "unknown" is stored as 1.
                 let links = node.link_count.saturating_add(2);
-                let blocks = self.allocation.block_count(id, node);
                 (
                     S_IFDIR,
                     blocks * BLOCK_SIZE,
@@ -451,41 +183,58 @@ impl Ext4Plan {
                 )
             }
         };
-        let mut flags = if node.attributes.immutable {
-            EXT4_IMMUTABLE_FL
-        } else {
-            0
-        };
+        let mut flags = 0;
+        if node.attributes.immutable {
+            flags |= EXT4_IMMUTABLE_FL;
+        }
         if self.allocation.indices.contains_key(&id) {
             flags |= EXT4_INDEX_FL;
         }
+        let i_block = self.special_i_block(node).unwrap_or_else(|| {
+            flags |= EXT4_EXTENTS_FL;
+            self.extent_root(id, node)
+        });
         let tree_blocks = self
             .allocation
             .trees
             .get(&id)
             .map_or(0, |tree| tree.node_count + tree.leaf_count);
-        let i_block = match &node.kind {
-            NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
-                let mut bytes = [0; I_BLOCK_LEN];
-                bytes[..target.len()].copy_from_slice(target);
-                bytes
-            }
-            _ => {
-                flags |= EXT4_EXTENTS_FL;
-                self.extent_root(id, node)
-            }
-        };
+        let xattr_block = self.allocation.xattrs.block_of(id);
         Inode {
             mode: type_bits | node.attributes.mode,
             uid: node.attributes.uid,
             gid: node.attributes.gid,
             size,
             links,
-            blocks: self.allocation.block_count(id, node) + tree_blocks,
+            // Every inode that shares a block of attributes counts it.
+            blocks: blocks + tree_blocks + u64::from(xattr_block.is_some()),
             flags,
             i_block,
             seconds: node.attributes.mtime.seconds,
             nanoseconds: node.attributes.mtime.nanoseconds,
+            xattr_block: xattr_block.map_or(0, |index| {
+                self.layout.physical(self.layout.xattrs.start + index)
+            }),
+            xattrs: self.allocation.xattrs.in_inode(node),
+        }
+    }
+
+    /// `i_block` of what has no extents: short symlinks and special files.
+    fn special_i_block(&self, node: &Node) -> Option<[u8; I_BLOCK_LEN]> {
+        match &node.kind {
+            NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
+                let mut bytes = [0; I_BLOCK_LEN];
+                bytes[..target.len()].copy_from_slice(target);
+                Some(bytes)
+            }
+            NodeKind::Special(Special::CharacterDevice(number) | Special::BlockDevice(number)) => {
+                Some(
+                    inode::device(number.major, number.minor)
+                        .expect("the plan checked device numbers"),
+                )
+            }
+            NodeKind::Special(Special::Fifo | Special::Socket) => Some([0; I_BLOCK_LEN]),
+            _ => None,
         }
     }
 
@@ -522,6 +271,8 @@ impl Ext4Plan {
             i_block,
             seconds: self.time,
             nanoseconds: 0,
+            xattr_block: 0,
+            xattrs: [0; IN_INODE_LEN],
         }
     }
 
@@ -564,9 +315,16 @@ impl Ext4Plan {
     }
 
     fn leaf_indices(&self, id: NodeId, tree: TreeBlocks, start: u64, end: u64) -> Vec<ExtentIndex> {
+        // One walk over the extents for all leaves: a fragmented file has hundreds of thousands.
+        let firsts = self
+            .allocation
+            .extents(&self.layout, id, self.tree.node(id))
+            .step_by(BLOCK_EXTENTS_MAX)
+            .skip(to_usize(start));
         (start..end)
-            .map(|leaf| ExtentIndex {
-                file_block: self.first_file_block(id, leaf),
+            .zip(firsts)
+            .map(|(leaf, first)| ExtentIndex {
+                file_block: first.file_block,
                 node: self.tree_block(tree, tree.node_count + leaf),
             })
             .collect()
@@ -638,12 +396,25 @@ impl Ext4Plan {
             NodeKind::Directory(_) => FileType::Directory,
             NodeKind::File { .. } => FileType::Regular,
             NodeKind::Symlink(_) => FileType::Symlink,
+            NodeKind::Special(Special::CharacterDevice(_)) => FileType::CharacterDevice,
+            NodeKind::Special(Special::BlockDevice(_)) => FileType::BlockDevice,
+            NodeKind::Special(Special::Fifo) => FileType::Fifo,
+            NodeKind::Special(Special::Socket) => FileType::Socket,
         };
         DirEntry {
             inode: self.allocation.inode_number(id),
             file_type,
             name,
         }
+    }
+}
+
+const fn special_type(special: Special) -> u16 {
+    match special {
+        Special::CharacterDevice(_) => S_IFCHR,
+        Special::BlockDevice(_) => S_IFBLK,
+        Special::Fifo => S_IFIFO,
+        Special::Socket => S_IFSOCK,
     }
 }
 

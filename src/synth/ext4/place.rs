@@ -1,0 +1,312 @@
+//! From a block number to what lies there.
+//!
+//! Invariant: every block has exactly one place, and a run of places ends where the object or its group does.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "block numbers are below 2^32, in 64 bits"
+)]
+
+use super::alloc::TreeBlocks;
+use super::layout::Zone;
+use super::plan::Ext4Plan;
+use crate::formats::ext4::group_desc::{EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT};
+use crate::formats::ext4::{BLOCKS_PER_GROUP, INODES_PER_BLOCK};
+use crate::synth::tree::{NodeId, NodeKind};
+use crate::units::{low32, to_u64, to_usize};
+
+/// What lies in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A superblock; in group 0 the boot sector is in the same block.
+    Superblock {
+        group: u64,
+    },
+    /// Group descriptors, those from `index` times 128 on.
+    GroupDescriptors {
+        index: u64,
+    },
+    /// A block kept for the growth of the descriptors.
+    ReservedGdt {
+        group: u64,
+    },
+    BlockBitmap {
+        group: u64,
+    },
+    InodeBitmap {
+        group: u64,
+    },
+    /// A block of an inode table, beginning with this inode.
+    InodeTable {
+        group: u64,
+        first_inode: u32,
+    },
+    /// Pointers to the reserved descriptor blocks.
+    Indirect,
+    Journal {
+        index: u64,
+    },
+    Directory {
+        node: NodeId,
+        index: u64,
+    },
+    Symlink {
+        node: NodeId,
+    },
+    /// A block of extended attributes.
+    Xattrs {
+        index: u64,
+    },
+    ExtentTree {
+        node: NodeId,
+        tree: TreeBlocks,
+        index: u64,
+    },
+    /// A block of a file, `index` counted within the file.
+    Data {
+        node: NodeId,
+        index: u64,
+    },
+    Free,
+}
+
+/// A place and how many blocks from here on belong to the same object, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) place: Place,
+    pub(super) block_count: u64,
+}
+
+impl Ext4Plan {
+    /// What lies in a block of the file system.
+    pub(super) fn resolve(&self, block: u64) -> Placed {
+        let group = block / BLOCKS_PER_GROUP;
+        let within = block % BLOCKS_PER_GROUP;
+        let header = self.layout.header_blocks_of_group(group);
+        if within < header {
+            return self.resolve_header(group, within);
+        }
+        let linear = self.layout.linear_start_of_group(group) + within - header;
+        let mut placed = self.resolve_linear(linear);
+        placed.block_count = placed
+            .block_count
+            .min(self.layout.blocks_of_group(group) - within);
+        placed
+    }
+
+    fn resolve_header(&self, group: u64, within: u64) -> Placed {
+        let descriptors = self.layout.descriptor_blocks;
+        let (place, end) = if within == 0 {
+            (Place::Superblock { group }, 1)
+        } else if within <= descriptors {
+            (
+                Place::GroupDescriptors { index: within - 1 },
+                descriptors + 1,
+            )
+        } else {
+            (Place::ReservedGdt { group }, self.layout.header_blocks())
+        };
+        Placed {
+            place,
+            block_count: end - within,
+        }
+    }
+
+    fn resolve_linear(&self, linear: u64) -> Placed {
+        let layout = &self.layout;
+        let in_zone = |zone: Zone, place: fn(u64) -> Place| Placed {
+            place: place(linear - zone.start),
+            block_count: zone.end - linear,
+        };
+        if layout.data.contains(linear) {
+            self.resolve_item(layout.data, linear)
+        } else if layout.metadata.contains(linear) {
+            self.resolve_item(layout.metadata, linear)
+        } else if layout.block_bitmaps.contains(linear) {
+            in_zone(layout.block_bitmaps, |group| Place::BlockBitmap { group })
+        } else if layout.inode_bitmaps.contains(linear) {
+            in_zone(layout.inode_bitmaps, |group| Place::InodeBitmap { group })
+        } else if layout.journal.contains(linear) {
+            in_zone(layout.journal, |index| Place::Journal { index })
+        } else if layout.indirect.contains(linear) {
+            in_zone(layout.indirect, |_| Place::Indirect)
+        } else if layout.xattrs.contains(linear) {
+            in_zone(layout.xattrs, |index| Place::Xattrs { index })
+        } else if layout.trees.contains(linear) {
+            self.resolve_tree(linear)
+        } else if linear >= layout.trees.end {
+            Placed {
+                place: Place::Free,
+                block_count: u64::MAX,
+            }
+        } else {
+            self.resolve_inode_table(linear)
+        }
+    }
+
+    /// A block of the inode tables, or of what was skipped to keep one contiguous.
+    fn resolve_inode_table(&self, linear: u64) -> Placed {
+        let layout = &self.layout;
+        let next = layout
+            .inode_tables
+            .partition_point(|start| *start <= linear);
+        let group = next
+            .checked_sub(1)
+            .expect("the first table begins behind the bitmaps");
+        let index = linear - layout.inode_tables[group];
+        if index < layout.inode_table_blocks() {
+            let group = to_u64(group);
+            let first_inode = low32(group * layout.inodes_per_group + index * INODES_PER_BLOCK + 1);
+            let block_count = layout.inode_table_blocks() - index;
+            return Placed {
+                place: Place::InodeTable { group, first_inode },
+                block_count,
+            };
+        }
+        let gap_end = layout
+            .inode_tables
+            .get(next)
+            .copied()
+            .unwrap_or(layout.indirect.start);
+        Placed {
+            place: Place::Free,
+            block_count: gap_end - linear,
+        }
+    }
+
+    /// A block of a file, directory or symlink, or of the slack behind one.
+    fn resolve_item(&self, zone: Zone, linear: u64) -> Placed {
+        let is_data = zone == self.layout.data;
+        let starts = if is_data {
+            &self.allocation.data_starts
+        } else {
+            &self.allocation.metadata_starts
+        };
+        let relative = linear - zone.start;
+        let next = starts.partition_point(|start| *start <= relative);
+        let gap_end = starts
+            .get(next)
+            .map_or(zone.end, |start| zone.start + start);
+        let Some(index) = next.checked_sub(1) else {
+            return Placed {
+                place: Place::Free,
+                block_count: gap_end - linear,
+            };
+        };
+        let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
+        let node = self.tree.node(id);
+        let is_file = matches!(node.kind, NodeKind::File { .. });
+        let offset = relative - starts[index];
+        let len = if is_file == is_data {
+            self.allocation.block_count(id, node)
+        } else {
+            0
+        };
+        if offset >= len {
+            return Placed {
+                place: Place::Free,
+                block_count: gap_end - linear,
+            };
+        }
+        let mut block_count = len - offset;
+        let place = match &node.kind {
+            NodeKind::File {
+                ranges: Some(ranges),
+                ..
+            } => {
+                let next = ranges.partition_point(|range| u64::from(range.before) <= offset);
+                let range = ranges[next - 1];
+                let within = offset - u64::from(range.before);
+                block_count = u64::from(range.len) - within;
+                Place::Data {
+                    node: id,
+                    index: u64::from(range.file_block) + within,
+                }
+            }
+            NodeKind::File { .. } => Place::Data {
+                node: id,
+                index: offset,
+            },
+            NodeKind::Directory(_) => Place::Directory {
+                node: id,
+                index: offset,
+            },
+            NodeKind::Symlink(_) => Place::Symlink { node: id },
+            NodeKind::Special(_) => Place::Free,
+        };
+        Placed { place, block_count }
+    }
+
+    fn resolve_tree(&self, linear: u64) -> Placed {
+        let relative = linear - self.layout.trees.start;
+        // Files with a tree of their own are larger than half a gigabyte, so there are few.
+        for (node, tree) in &self.allocation.trees {
+            let len = tree.node_count + tree.leaf_count;
+            if (tree.start..tree.start + len).contains(&relative) {
+                let index = relative - tree.start;
+                let place = Place::ExtentTree {
+                    node: *node,
+                    tree: *tree,
+                    index,
+                };
+                return Placed {
+                    place,
+                    block_count: len - index,
+                };
+            }
+        }
+        Placed {
+            place: Place::Free,
+            block_count: self.layout.trees.end - linear,
+        }
+    }
+
+    /// Blocks from a place on that are zero, or that are not: `(zero, count)`, at most `placed.block_count`.
+    pub(super) fn zero_run(&self, placed: Placed) -> (bool, u64) {
+        let all = placed.block_count;
+        let flag = |group: u64, flag: u16| self.groups[to_usize(group)].flags & flag != 0;
+        match placed.place {
+            Place::Free => (true, all),
+            Place::Journal { index: 0 } => (false, 1),
+            Place::Journal { .. } => (true, all),
+            Place::ReservedGdt { group } => {
+                (group != 0 || self.layout.backup_groups.len() == 1, all)
+            }
+            Place::BlockBitmap { group } => (
+                flag(group, EXT4_BG_BLOCK_UNINIT),
+                self.same_flags(group, all, EXT4_BG_BLOCK_UNINIT),
+            ),
+            Place::InodeBitmap { group } => (
+                flag(group, EXT4_BG_INODE_UNINIT),
+                self.same_flags(group, all, EXT4_BG_INODE_UNINIT),
+            ),
+            Place::InodeTable { first_inode, .. } => self.zero_run_of_table(first_inode, all),
+            _ => (false, all),
+        }
+    }
+
+    /// Groups from `group` on, at most `max`, that agree in a flag.
+    fn same_flags(&self, group: u64, max: u64, flag: u16) -> u64 {
+        let start = to_usize(group);
+        let first = self.groups[start].flags & flag;
+        let same = self.groups[start..]
+            .iter()
+            .take_while(|other| other.flags & flag == first)
+            .count();
+        to_u64(same).min(max)
+    }
+
+    fn zero_run_of_table(&self, first_inode: u32, max: u64) -> (bool, u64) {
+        // The reserved inodes of the first block count as used.
+        match self.allocation.next_used_inode(first_inode) {
+            None => (true, max),
+            Some(used) => {
+                let zero_blocks = u64::from(used - first_inode) / INODES_PER_BLOCK;
+                if zero_blocks == 0 {
+                    (false, 1)
+                } else {
+                    (true, zero_blocks.min(max))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Mounts of images through loop devices, gone when they are dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::{require_tool, run_text, skip};
+
+/// Whether images can be mounted here; says so if not.
+pub(crate) fn can_mount() -> bool {
+    if !require_tool("mount") || !require_tool("umount") {
+        return false;
+    }
+    let able = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
+    if !able {
+        skip("mounting takes root and loop devices");
+    }
+    able
+}
+
+/// A mounted file system.
+pub(crate) struct Mount {
+    directory: TempDir,
+}
+
+impl Mount {
+    /// Mounts `what` with `mount -o options`; `loop` among them sets up a device that goes away with the mount.
+    pub(crate) fn new(what: &Path, options: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = Self { directory };
+        run_text(
+            "mount",
+            [
+                "-t".as_ref(),
+                "ext4".as_ref(),
+                "-o".as_ref(),
+                options.as_ref(),
+                what.as_os_str(),
+                mount.path().as_os_str(),
+            ],
+        );
+        mount
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The name of the device, without `/dev/`.
+    pub(crate) fn device(&self) -> String {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let point = self.path().to_str().unwrap();
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(point))
+            .unwrap();
+        let device = PathBuf::from(line.split(' ').next().unwrap());
+        device.file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// Unmounts now and fails if that fails.
+    pub(crate) fn unmount(self) {
+        run_text("umount", [self.path()]);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Already gone after `unmount`; then this fails, which does no harm.
+        let unmounted = Command::new("umount").arg("-q").arg(self.path()).output();
+        drop(unmounted);
+    }
+}
