@@ -46,15 +46,20 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         exclude: Vec::new(),
         cross_mounts: false,
         xattrs: Vec::new(),
-        sparse: miragefs::config::spec::Sparse::Auto,
+        // Large files of the tests are holes on the host; here they stand for data.
+        sparse: miragefs::config::spec::Sparse::Never,
         location: location(),
     }
 }
 
 pub(crate) fn try_build(from: &Path, size: SizeRequest) -> Result<Ext4, Ext4Error> {
+    try_build_entry(&copy_of(from), size)
+}
+
+pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext4, Ext4Error> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(&copy_of(from), &mut files).unwrap();
+    builder.copy(entry, &mut files).unwrap();
     let (tree, _warnings) = builder.finish().unwrap();
     let spec = Ext4Spec {
         features: FeatureSet::Std,
