@@ -12,7 +12,7 @@ use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location
 use miragefs::synth::ext4::{Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::source::{ByteSource, Origin};
-use miragefs::synth::tree::TreeBuilder;
+use miragefs::synth::tree::{Tree, TreeBuilder};
 use miragefs::units::to_usize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -54,6 +54,15 @@ pub(crate) fn try_build(from: &Path, size: SizeRequest) -> Result<Ext4, Ext4Erro
     let mut builder = TreeBuilder::new(TIMES);
     builder.copy(&copy_of(from), &mut files).unwrap();
     let (tree, _warnings) = builder.finish().unwrap();
+    source_of(tree, files, size)
+}
+
+/// The file system of a tree.
+pub(crate) fn source_of(
+    tree: Tree,
+    files: HostFiles,
+    size: SizeRequest,
+) -> Result<Ext4, Ext4Error> {
     let spec = Ext4Spec {
         features: FeatureSet::Std,
         journal: true,
