@@ -7,7 +7,8 @@
 # CONTROLLER  pvscsi (default) | nvme | virtio | virtio-scsi | ide
 #
 # Environment: BOOT_NIC (vmxnet3), BOOT_MEMORY in MiB (256), BOOT_TIMEOUT in seconds (180), QEMU (qemu-system-x86_64).
-# The image is opened read-only: what the guest writes goes to a temporary file below TMPDIR and is dropped.
+# The image is opened read-only: what the guest writes goes to a temporary file below TMPDIR and is dropped;
+# with BOOT_SNAPSHOT=off it goes to the image.
 # Neither root nor /dev/kvm is needed. Exit: 0 the guest said ok, 1 it did not, 2 usage.
 set -euo pipefail
 
@@ -60,7 +61,7 @@ status=0
 timeout --foreground --kill-after=5 "$timeout_seconds" "${QEMU:-qemu-system-x86_64}" \
     -accel tcg -machine "$machine" -cpu qemu64 -smp 1 -m "${BOOT_MEMORY:-256}" \
     -nodefaults -vga none -display none -monitor none -serial stdio -no-reboot \
-    -drive "file=json:${block//,/,,},id=disk,if=none,snapshot=on,cache=unsafe" "${disk[@]}" \
+    -drive "file=json:${block//,/,,},id=disk,if=none,snapshot=${BOOT_SNAPSHOT:-on},cache=unsafe" "${disk[@]}" \
     -netdev user,id=net,restrict=on -device "$nic,netdev=net,romfile=" \
     </dev/null 2>&1 | sed -u 's/\r//g' | tee "$log" || status=${PIPESTATUS[0]}
 seconds=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }')

@@ -219,6 +219,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     Cli::try_parse_from(args).map(|cli| cli.command)
 }
 
+/// All that can be typed, for the reference in the docs.
+#[must_use]
+pub fn definition() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Whether mount(8) called: by our name, or because the first argument is a file instead of a subcommand.
 fn is_helper_call(args: &[OsString]) -> bool {
     let program = args.first().map(Path::new).and_then(Path::file_name);
@@ -231,7 +237,7 @@ fn is_helper_call(args: &[OsString]) -> bool {
     else {
         return false;
     };
-    let is_subcommand = <Cli as clap::CommandFactory>::command()
+    let is_subcommand = definition()
         .get_subcommands()
         .any(|known| *known.get_name() == **first)
         || first == "help";
@@ -272,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        definition().debug_assert();
         <HelperArgs as clap::CommandFactory>::command().debug_assert();
     }
 

@@ -10,8 +10,8 @@
 //! One way, no back and forth: nothing below knows who reads it. The arrows, which a test enforces:
 //!
 //! ```text
-//! main → cli → { config, fs, synth, export }      fs → synth
-//! synth → { formats, config::spec, units }        formats → units
+//! main → cli → { config, fs, export, synth, units }     fs, export → { synth, units }
+//! synth → { formats, config::spec, units }              config, formats → units
 //! ```
 //!
 //! - [`formats`] encodes on-disk structures and does no I/O.

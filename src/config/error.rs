@@ -216,9 +216,11 @@ pub enum ConfigErrorKind {
         /// What it must be.
         rule: &'static str,
     },
-    /// No gitignore pattern.
-    #[error("`exclude`: `{pattern}`: {reason}")]
+    /// No pattern.
+    #[error("`{key}`: `{pattern}`: {reason}")]
     Pattern {
+        /// The key.
+        key: &'static str,
         /// As typed.
         pattern: String,
         /// What the parser says.

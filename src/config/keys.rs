@@ -96,7 +96,6 @@ const PARTITION: TableKeys = TableKeys {
     ],
 };
 
-const ALL_ATTRIBUTES: &str = "a scan names the extended attributes that it leaves out";
 const EXCLUDE_WORKS: &str = "`exclude` takes gitignore patterns, with `!` for exceptions";
 const OWNER_WORKS: &str = "`owner` gives one owner to all that an entry copies";
 
@@ -110,11 +109,8 @@ const COPY: TableKeys = TableKeys {
         key("exclude", Shape::Texts),
         key("cross-mounts", Shape::Boolean),
         key("include", Shape::Later(EXCLUDE_WORKS)),
-        key(
-            "sparse",
-            Shape::Later("holes of sources stay holes, except beside a boot loader"),
-        ),
-        key("xattrs", Shape::Later(ALL_ATTRIBUTES)),
+        key("sparse", Shape::Text),
+        key("xattrs", Shape::Texts),
         key("uid-map", Shape::Later(OWNER_WORKS)),
         key("gid-map", Shape::Later(OWNER_WORKS)),
     ],

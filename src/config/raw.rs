@@ -74,6 +74,9 @@ pub(crate) struct RawCopy {
     pub(crate) exclude: Vec<Spanned<String>>,
     #[serde(default)]
     pub(crate) cross_mounts: bool,
+    #[serde(default)]
+    pub(crate) xattrs: Vec<Spanned<String>>,
+    pub(crate) sparse: Text,
 }
 
 #[derive(Debug, Deserialize)]

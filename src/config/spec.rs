@@ -197,8 +197,22 @@ pub struct CopySpec {
     pub exclude: Vec<String>,
     /// Whether to descend into other file systems.
     pub cross_mounts: bool,
+    /// Whether holes of the source stay holes.
+    pub sparse: Sparse,
+    /// Patterns of extended attributes: names, or beginnings with `*` behind; `!` in front for those not wanted. The
+    /// last one that matches decides; what none matches follows the default.
+    pub xattrs: Vec<String>,
     /// Where the entry was typed.
     pub location: Location,
+}
+
+/// `sparse`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sparse {
+    /// Holes of files that the host clearly stores in less than their length.
+    Auto,
+    /// No holes: the bytes do not depend on how the host stores a file.
+    Never,
 }
 
 /// Numeric owner.

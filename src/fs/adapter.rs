@@ -5,6 +5,7 @@
 //! anything that may take long: such reads move to a thread of their own.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +21,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use parking_lot::Mutex;
 
 use super::errno;
 use super::view::{self, Attributes, BLOCK_SIZE, Kind, ROOT_INODE, Seek, View};
@@ -57,11 +59,23 @@ thread_local! {
 /// A [`View`] as fuser wants it.
 pub(super) struct Adapter {
     view: Arc<View>,
+    /// Handles that the kernel caches for and that no slow read was asked of yet.
+    untried: Mutex<HashSet<u64>>,
 }
 
 impl Adapter {
-    pub(super) const fn new(view: Arc<View>) -> Self {
-        Self { view }
+    pub(super) fn new(view: Arc<View>) -> Self {
+        Self {
+            view,
+            untried: Mutex::default(),
+        }
+    }
+
+    /// Whether a slow read may be mere read-ahead, which must not start long work: a machine that boots from an OVA
+    /// reads ahead into the manifest that nobody wants. Requests do not tell, but the kernel keeps the failure of
+    /// read-ahead to itself and asks again for what a program waits for.
+    fn may_be_read_ahead(&self, handle: u64) -> bool {
+        self.untried.lock().remove(&handle)
     }
 
     fn list(&self, offset: u64, mut add: impl FnMut(u64, &view::DirectoryEntry) -> bool) {
@@ -140,6 +154,10 @@ fn is_for_writing(flags: OpenFlags) -> bool {
     flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & (libc::O_TRUNC | libc::O_APPEND) != 0
 }
 
+const fn is_direct(flags: OpenFlags) -> bool {
+    flags.0 & libc::O_DIRECT != 0
+}
+
 /// Produces `len` bytes from `offset` of `image`, all of them inside it, and sends them.
 fn send_bytes(image: &Image, offset: u64, len: usize, reply: ReplyData) {
     READ_BUFFER.with_borrow_mut(|buffer| {
@@ -205,7 +223,11 @@ impl Filesystem for Adapter {
                 return reply.error(Errno::ESTALE);
             };
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-            answer.set(FopenFlags::FOPEN_DIRECT_IO, flags.0 & libc::O_DIRECT != 0);
+            if is_direct(flags) {
+                answer |= FopenFlags::FOPEN_DIRECT_IO;
+            } else {
+                self.untried.lock().insert(handle);
+            }
             reply.opened(FileHandle(handle), answer);
         });
     }
@@ -217,7 +239,7 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
@@ -226,10 +248,12 @@ impl Filesystem for Adapter {
                 return reply.error(Errno::EBADF);
             };
             let len = view::readable_len(&image, offset, size);
-            if image.source.may_block(offset, to_u64(len)) {
-                send_bytes_later(image, offset, len, reply);
-            } else {
+            if !image.source.may_block(offset, to_u64(len)) {
                 send_bytes(&image, offset, len, reply);
+            } else if !is_direct(flags) && self.may_be_read_ahead(fh.0) {
+                reply.error(Errno::EAGAIN);
+            } else {
+                send_bytes_later(image, offset, len, reply);
             }
         });
     }
@@ -270,6 +294,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         guarded("release", || {
+            self.untried.lock().remove(&fh.0);
             self.view.release(fh.0);
             reply.ok();
         });

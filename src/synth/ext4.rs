@@ -14,6 +14,7 @@ mod plan;
 mod render;
 mod source;
 mod usage;
+mod xattr;
 
 pub use error::Ext4Error;
 pub use layout::{Layout, SizeRequest};

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::host_file::{HostFiles, Identity};
-use super::tree::{Content, Node, NodeKind, Tree};
+use super::tree::{Content, Node, NodeKind, Special, Tree};
 use crate::units::to_u64;
 
 /// The namespace of all identifiers: a random UUID, fixed for ever.
@@ -66,6 +66,14 @@ impl Fingerprint {
         for node in tree.nodes() {
             self.node(node);
         }
+        self.number(to_u64(tree.xattr_sets().len()));
+        for set in tree.xattr_sets() {
+            self.number(to_u64(set.len()));
+            for (name, value) in set {
+                self.bytes(name);
+                self.bytes(value);
+            }
+        }
     }
 
     fn node(&mut self, node: &Node) {
@@ -74,6 +82,7 @@ impl Fingerprint {
         self.number(u64::from(attributes.uid) | u64::from(attributes.gid) << 32);
         self.number(attributes.mtime.seconds.cast_unsigned());
         self.number(attributes.mtime.nanoseconds.into());
+        self.number(node.xattrs.0.into());
         match &node.kind {
             NodeKind::Directory(entries) => {
                 self.number(1);
@@ -86,9 +95,13 @@ impl Fingerprint {
             NodeKind::File {
                 size,
                 content: Content::Host(_),
+                ranges,
             } => {
                 self.number(2);
                 self.number(*size);
+                for range in ranges.iter().flatten() {
+                    self.number(u64::from(range.file_block) << 32 | u64::from(range.len));
+                }
             }
             NodeKind::File {
                 content: Content::Inline(bytes),
@@ -100,6 +113,16 @@ impl Fingerprint {
             NodeKind::Symlink(target) => {
                 self.number(4);
                 self.bytes(target);
+            }
+            NodeKind::Special(special) => {
+                let (kind, major, minor) = match special {
+                    Special::CharacterDevice(number) => (5, number.major, number.minor),
+                    Special::BlockDevice(number) => (6, number.major, number.minor),
+                    Special::Fifo => (7, 0, 0),
+                    Special::Socket => (8, 0, 0),
+                };
+                self.number(kind);
+                self.number(u64::from(major) << 32 | u64::from(minor));
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use super::source::{Change, ReadError};
@@ -228,6 +228,35 @@ impl HostFiles {
             }
         }
         self.verify(index, planned, &fd)
+    }
+
+    /// The ranges of the file at `index` that the host stores, half-open; what is between them is a hole.
+    ///
+    /// # Errors
+    /// The host's, and `ESTALE` if the file changed.
+    pub fn data_ranges(&self, index: u32) -> Result<Vec<(u64, u64)>, Errno> {
+        let planned = self
+            .planned(index)
+            .expect("file indices come from this table");
+        let fd = self.open(index, planned).map_err(|_| Errno::STALE)?;
+        let mut ranges = Vec::new();
+        let mut offset = 0;
+        while offset < planned.identity.size {
+            let start = match rustix::fs::seek(&fd, SeekFrom::Data(offset)) {
+                Ok(start) => start,
+                // Nothing but a hole up to the end.
+                Err(Errno::NXIO) => break,
+                Err(error) => return Err(error),
+            };
+            let end = rustix::fs::seek(&fd, SeekFrom::Hole(start))?.min(planned.identity.size);
+            if end <= offset {
+                break;
+            }
+            ranges.push((start, end));
+            offset = end;
+        }
+        self.verify(index, planned, &fd).map_err(|_| Errno::STALE)?;
+        Ok(ranges)
     }
 
     /// A descriptor of the file at `index` whose identity was just verified, for copying by reference.

@@ -59,6 +59,9 @@ impl<'a> PartitionTree<'a> {
             return Ok(None);
         };
         let mut builder = TreeBuilder::new(spec.times);
+        if partition.bootloader_directory.is_some() {
+            builder.map_fully();
+        }
         for copy in &partition.copies {
             builder.copy(copy, files)?;
         }
@@ -213,7 +216,7 @@ fn small_contents(
     node: NodeId,
     files: &HostFiles,
 ) -> Result<Option<Vec<u8>>, PlanError> {
-    let NodeKind::File { size, content } = &tree.node(node).kind else {
+    let NodeKind::File { size, content, .. } = &tree.node(node).kind else {
         return Ok(None);
     };
     match content {

@@ -6,6 +6,7 @@
 mod build;
 mod order;
 mod scan;
+mod xattr;
 
 pub use build::TreeBuilder;
 
@@ -66,7 +67,21 @@ pub struct Node {
     pub parent: NodeId,
     /// What it is.
     pub kind: NodeKind,
+    /// Its extended attributes.
+    pub xattrs: XattrSetId,
 }
+
+/// Index of a set of extended attributes; equal sets have equal indices within a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct XattrSetId(pub u32);
+
+impl XattrSetId {
+    /// No attributes.
+    pub const NONE: Self = Self(0);
+}
+
+/// Extended attributes as the host gives them: name with prefix, and value. Sorted by name.
+pub type XattrSet = Vec<(Box<[u8]>, Box<[u8]>)>;
 
 /// What a node is.
 #[derive(Debug, Clone)]
@@ -79,9 +94,46 @@ pub enum NodeKind {
         size: u64,
         /// Where the bytes are.
         content: Content,
+        /// The blocks that hold data, if there are holes between them.
+        ranges: Option<Box<[BlockRange]>>,
     },
     /// A symlink and its target, 1 to 4095 bytes.
     Symlink(Box<[u8]>),
+    /// A file without contents of its own.
+    Special(Special),
+}
+
+/// Blocks of a file that hold data. Ranges of a file are in order, do not touch, and none is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockRange {
+    /// First block within the file.
+    pub file_block: u32,
+    /// Number of blocks.
+    pub len: u32,
+    /// Blocks of all ranges before.
+    pub before: u32,
+}
+
+/// Kinds of special files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// A character device.
+    CharacterDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+    /// A named pipe.
+    Fifo,
+    /// A Unix domain socket.
+    Socket,
+}
+
+/// What a device file stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// The driver, 0 to 4095.
+    pub major: u32,
+    /// The device of that driver, 0 to 2^20 - 1.
+    pub minor: u32,
 }
 
 /// A name in a directory.
@@ -107,6 +159,7 @@ pub enum Content {
 #[derive(Debug, Clone)]
 pub struct Tree {
     nodes: Vec<Node>,
+    xattr_sets: Vec<XattrSet>,
 }
 
 /// How many nodes of each kind a tree has.
@@ -118,7 +171,11 @@ pub struct TreeCounts {
     pub files: u64,
     /// Symlinks.
     pub symlinks: u64,
-    /// Bytes of all regular files.
+    /// Devices, fifos and sockets.
+    pub special_files: u64,
+    /// Regular files with holes.
+    pub sparse_files: u64,
+    /// Bytes of all regular files, holes included.
     pub file_bytes: u64,
 }
 
@@ -127,6 +184,12 @@ impl Tree {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// All sets of extended attributes; index 0 is the empty one.
+    #[must_use]
+    pub fn xattr_sets(&self) -> &[XattrSet] {
+        &self.xattr_sets
     }
 
     /// The node with this id, which is of this tree.
@@ -211,11 +274,16 @@ impl Tree {
         for node in &self.nodes {
             match &node.kind {
                 NodeKind::Directory(_) => counts.directories = counts.directories.saturating_add(1),
-                NodeKind::File { size, .. } => {
+                NodeKind::File { size, ranges, .. } => {
                     counts.files = counts.files.saturating_add(1);
+                    counts.sparse_files =
+                        counts.sparse_files.saturating_add(ranges.is_some().into());
                     counts.file_bytes = counts.file_bytes.saturating_add(*size);
                 }
                 NodeKind::Symlink(_) => counts.symlinks = counts.symlinks.saturating_add(1),
+                NodeKind::Special(_) => {
+                    counts.special_files = counts.special_files.saturating_add(1);
+                }
             }
         }
         counts
@@ -225,21 +293,17 @@ impl Tree {
 /// Something that a user should know though the plan goes on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeWarning {
-    /// Special files have no place in an image yet.
-    #[error("{}: {kind} is not carried into the image", path.display())]
-    SpecialFile {
-        /// The source file.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// Extended attributes have no place in an image yet.
-    #[error("{}: extended attribute {name} is not carried into the image", path.display())]
+    /// Extended attributes that the copy entry does not ask for.
+    #[error("{location}: extended attribute {name} of {count} files is left out, first of {}", path.display())]
     ExtendedAttribute {
-        /// The source file.
-        path: PathBuf,
+        /// The copy entry.
+        location: Location,
         /// The attribute's name.
         name: String,
+        /// How many files carry it.
+        count: u64,
+        /// The first of them.
+        path: PathBuf,
     },
     /// Another file system is mounted below a source.
     #[error("{}: is a mount point; it becomes an empty {becomes}", path.display())]
@@ -255,14 +319,6 @@ pub enum TreeWarning {
         /// The path in the image.
         path: String,
     },
-    /// More of the same.
-    #[error("{count} more of this kind: {what}")]
-    More {
-        /// How many were not named.
-        count: u64,
-        /// What they are.
-        what: &'static str,
-    },
 }
 
 impl TreeWarning {
@@ -273,9 +329,9 @@ impl TreeWarning {
             Self::MountPoint { .. } => Some(
                 "`cross-mounts = true` in the copy entry includes other file systems".to_owned(),
             ),
-            Self::SpecialFile { .. } | Self::ExtendedAttribute { .. } => {
-                Some("`exclude` in the copy entry leaves it out without a warning".to_owned())
-            }
+            Self::ExtendedAttribute { name, .. } => Some(format!(
+                "`xattrs = [\"{name}\"]` in the copy entry takes it, `xattrs = [\"!{name}\"]` says that it is not wanted"
+            )),
             _ => None,
         }
     }

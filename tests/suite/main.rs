@@ -6,13 +6,20 @@
 )]
 
 mod boot;
+mod cli_reference;
 mod disk;
+mod explain;
+mod export;
 mod ext4;
+mod lab;
 mod loops;
 mod mount;
 mod mount_command;
 mod mounted;
+mod mounted_sources;
 mod ova;
+mod planned;
+mod served;
 mod support;
 mod tidy;
 mod tree;

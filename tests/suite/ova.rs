@@ -59,7 +59,8 @@ fn ova_of(disk: &MemoryDisk, vm: &VmSpec, manifest: Manifest) -> Ova {
     Ova::new(params, Arc::new(stream(disk, &disk_member_name(NAME)))).unwrap()
 }
 
-fn ova(disk: &MemoryDisk) -> Ova {
+/// The package around `disk`.
+pub(crate) fn ova(disk: &MemoryDisk) -> Ova {
     ova_of(disk, &vm(), Manifest::Sha256)
 }
 

@@ -143,14 +143,14 @@ fn no_path_of_a_build_machine_is_left() {
 }
 
 #[test]
-fn every_topic_is_part_of_the_suite() {
+fn every_module_is_part_of_the_suite() {
     let files = rust_files("tests/suite/");
-    let main = files
-        .iter()
-        .find(|file| file.path == "tests/suite/main.rs")
-        .unwrap();
+    let text_of = |path: &str| {
+        let file = files.iter().find(|file| file.path == path);
+        file.map(|file| file.text.as_str())
+    };
     check(&files, |path, _| {
-        rules::undeclared_topic(path, &main.text)
+        rules::undeclared_module(path, text_of)
             .into_iter()
             .collect()
     });
@@ -164,6 +164,19 @@ fn links_and_paths_in_papers_lead_somewhere() {
     });
     check(&papers(), |path, text| {
         papers::dead_paths(path, text, exists)
+    });
+}
+
+#[test]
+fn papers_that_sources_mention_exist() {
+    let exists = |path: &str| root().join(path).exists();
+    let mut sources = files();
+    sources.retain(|file| {
+        // The samples of the rules themselves name papers that do not exist.
+        !file.path.ends_with(".md") && !file.path.starts_with("tests/suite/tidy/")
+    });
+    check(&sources, |path, text| {
+        papers::dead_mentions(path, text, exists)
     });
 }
 

@@ -6,7 +6,7 @@ use toml::Spanned;
 use super::{Context, Result, file_type_name};
 use crate::config::error::ConfigErrorKind;
 use crate::config::raw::{RawCopy, RawFile};
-use crate::config::spec::{CopySpec, ImagePath, InlineFile, Owner};
+use crate::config::spec::{CopySpec, ImagePath, InlineFile, Owner, Sparse};
 
 /// The permission bits with set-user-id, set-group-id and sticky.
 const MODE_MAX: u16 = 0o7777;
@@ -48,6 +48,8 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
             .map(|pattern| pattern.get_ref().clone())
             .collect(),
         cross_mounts: raw.cross_mounts,
+        sparse: sparse(raw.sparse.as_ref(), context)?,
+        xattrs: xattrs(&raw.xattrs, context)?,
         location: context.locate(&typed.span()),
     })
 }
@@ -119,9 +121,59 @@ fn check_pattern(typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
                 ignore::Error::Glob { err, .. } => err,
                 other => other.to_string(),
             };
-            Err(context.error(&typed.span(), ConfigErrorKind::Pattern { pattern, reason }))
+            Err(context.error(
+                &typed.span(),
+                ConfigErrorKind::Pattern {
+                    key: "exclude",
+                    pattern,
+                    reason,
+                },
+            ))
         }
     }
+}
+
+fn sparse(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Sparse> {
+    let Some(typed) = typed else {
+        return Ok(Sparse::Auto);
+    };
+    match typed.get_ref().as_str() {
+        "auto" => Ok(Sparse::Auto),
+        "never" => Ok(Sparse::Never),
+        other => {
+            let kind = ConfigErrorKind::UnknownValue {
+                key: "sparse",
+                value: other.to_owned(),
+                known: vec!["auto", "never"],
+            };
+            Err(context.error(&typed.span(), kind))
+        }
+    }
+}
+
+fn xattrs(typed: &[Spanned<String>], context: &Context<'_>) -> Result<Vec<String>> {
+    for pattern in typed {
+        let text = pattern.get_ref();
+        let name = text.strip_prefix('!').unwrap_or(text);
+        let name = name.strip_suffix('*').unwrap_or(name);
+        let reason = if name.contains('*') {
+            "`*` stands only at the end"
+        } else if !name.contains('.') && !name.is_empty() {
+            "names begin with a namespace such as `user.`"
+        } else {
+            continue;
+        };
+        let kind = ConfigErrorKind::Pattern {
+            key: "xattrs",
+            pattern: text.clone(),
+            reason: reason.to_owned(),
+        };
+        return Err(context.error(&pattern.span(), kind));
+    }
+    Ok(typed
+        .iter()
+        .map(|pattern| pattern.get_ref().clone())
+        .collect())
 }
 
 fn owner(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<Owner>> {

@@ -81,9 +81,9 @@ fn keys_and_types() {
             "owners are numeric, user:group; names would depend on the host",
         ),
         (
-            "[[partition]]\ncopy = [{ from = 'boot', xattrs = 'all' }]",
-            "lab.toml:2:26: `xattrs` is not supported yet",
-            "a scan names the extended attributes that it leaves out",
+            "[[partition]]\ncopy = [{ from = 'boot', xattrs = ['us*er.a'] }]",
+            "lab.toml:2:36: `xattrs`: `us*er.a`: `*` stands only at the end",
+            "",
         ),
         (
             "[[partition]]\ncopy = [{ from = 'boot', include = ['*'] }]",
@@ -91,9 +91,9 @@ fn keys_and_types() {
             "`exclude` takes gitignore patterns, with `!` for exceptions",
         ),
         (
-            "[[partition]]\ncopy = [{ from = 'boot', sparse = true }]",
-            "lab.toml:2:26: `sparse` is not supported yet",
-            "holes of sources stay holes, except beside a boot loader",
+            "[[partition]]\ncopy = [{ from = 'boot', sparse = 'newer' }]",
+            "lab.toml:2:35: `sparse` is \"newer\"; expected \"auto\" or \"never\"",
+            "did you mean \"never\"?",
         ),
         (
             "[[partition]]\ncopy = [{ from = 'boot', uid-map = '0' }]",

@@ -19,6 +19,14 @@ pub enum FileType {
     Regular,
     /// Directory (`EXT4_FT_DIR`).
     Directory,
+    /// Character device (`EXT4_FT_CHRDEV`).
+    CharacterDevice,
+    /// Block device (`EXT4_FT_BLKDEV`).
+    BlockDevice,
+    /// Named pipe (`EXT4_FT_FIFO`).
+    Fifo,
+    /// Socket (`EXT4_FT_SOCK`).
+    Socket,
     /// Symlink (`EXT4_FT_SYMLINK`).
     Symlink,
 }
@@ -28,6 +36,10 @@ impl FileType {
         match self {
             Self::Regular => 1,
             Self::Directory => 2,
+            Self::CharacterDevice => 3,
+            Self::BlockDevice => 4,
+            Self::Fifo => 5,
+            Self::Socket => 6,
             Self::Symlink => 7,
         }
     }

@@ -4,12 +4,21 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::checksum::Checksum;
+use super::xattr::IN_INODE_LEN;
 use crate::units::{high16, high32, low16, low32};
 
 /// Regular file.
 pub const S_IFREG: u16 = 0o100_000;
 /// Directory.
 pub const S_IFDIR: u16 = 0o040_000;
+/// Named pipe.
+pub const S_IFIFO: u16 = 0o010_000;
+/// Character device.
+pub const S_IFCHR: u16 = 0o020_000;
+/// Block device.
+pub const S_IFBLK: u16 = 0o060_000;
+/// Socket.
+pub const S_IFSOCK: u16 = 0o140_000;
 /// Symlink.
 pub const S_IFLNK: u16 = 0o120_000;
 
@@ -67,7 +76,7 @@ pub struct RawInode {
     pub i_crtime_extra: U32,
     pub i_version_hi: U32,
     pub i_projid: U32,
-    pub extra: [u8; 96],
+    pub xattrs: [u8; IN_INODE_LEN],
 }
 
 const _: () = assert!(size_of::<RawInode>() == 256);
@@ -100,6 +109,27 @@ pub struct Inode {
     pub seconds: i64,
     /// Nanoseconds, 0 to 999,999,999.
     pub nanoseconds: u32,
+    /// The block of extended attributes, 0 for none.
+    pub xattr_block: u64,
+    /// The area of extended attributes behind the extra fields.
+    pub xattrs: [u8; IN_INODE_LEN],
+}
+
+/// `i_block` of a device: the old form where both numbers fit a byte, the new one in the second word otherwise
+/// (kernel include/linux/kdev_t.h, `old_encode_dev` and `new_encode_dev`). `None` beyond 12 and 20 bits.
+#[must_use]
+pub fn device(major: u32, minor: u32) -> Option<[u8; I_BLOCK_LEN]> {
+    if major >= 1 << 12 || minor >= 1 << 20 {
+        return None;
+    }
+    let mut i_block = [0; I_BLOCK_LEN];
+    if major < 256 && minor < 256 {
+        i_block[..4].copy_from_slice(&(major << 8 | minor).to_le_bytes());
+    } else {
+        let encoded = minor & 0xff | major << 8 | (minor & !0xff) << 12;
+        i_block[4..8].copy_from_slice(&encoded.to_le_bytes());
+    }
+    Some(i_block)
 }
 
 impl Inode {
@@ -124,11 +154,11 @@ impl Inode {
             i_version: U32::ZERO,
             i_block: self.i_block,
             i_generation: U32::ZERO,
-            i_file_acl_lo: U32::ZERO,
+            i_file_acl_lo: low32(self.xattr_block).into(),
             i_size_high: high32(self.size).into(),
             i_obso_faddr: U32::ZERO,
             i_blocks_high: low16(high32(sectors)).into(),
-            i_file_acl_high: U16::ZERO,
+            i_file_acl_high: low16(high32(self.xattr_block)).into(),
             i_uid_high: high16(self.uid).into(),
             i_gid_high: high16(self.gid).into(),
             i_checksum_lo: U16::ZERO,
@@ -142,7 +172,7 @@ impl Inode {
             i_crtime_extra: time_extra.into(),
             i_version_hi: U32::ZERO,
             i_projid: U32::ZERO,
-            extra: [0; 96],
+            xattrs: self.xattrs,
         };
         let checksum = seed.of_inode(inode_number).update(raw.as_bytes());
         raw.i_checksum_lo = checksum.low16().into();
@@ -200,6 +230,8 @@ mod tests {
             i_block: [0; I_BLOCK_LEN],
             seconds: 1,
             nanoseconds: 2,
+            xattr_block: 0x2_0000_0003,
+            xattrs: [0; IN_INODE_LEN],
         };
         let raw = inode.to_raw(Checksum::of_uuid(&[1; 16]), 12);
         assert_eq!((raw.i_uid.get(), raw.i_uid_high.get()), (0x2800, 0xee6b));
@@ -208,6 +240,17 @@ mod tests {
             (raw.i_size_lo.get(), raw.i_size_high.get()),
             (0x3456_789a, 0x12)
         );
+        assert_eq!((raw.i_file_acl_lo.get(), raw.i_file_acl_high.get()), (3, 2));
         assert_eq!((raw.i_blocks_lo.get(), raw.i_blocks_high.get()), (0, 8));
+    }
+
+    #[test]
+    fn device_numbers_have_an_old_and_a_new_form() {
+        // As `stat` of debugfs reads them back from images of mke2fs 1.47.0: (1, 3) old, (259, 7) and (8, 300) new.
+        assert_eq!(device(1, 3).unwrap()[..8], [3, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(device(259, 7).unwrap()[..8], [0, 0, 0, 0, 7, 3, 1, 0]);
+        assert_eq!(device(8, 300).unwrap()[..8], [0, 0, 0, 0, 0x2c, 8, 0x10, 0]);
+        assert_eq!(device(4096, 0), None);
+        assert_eq!(device(0, 1 << 20), None);
     }
 }

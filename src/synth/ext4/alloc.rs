@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use super::directory::{DirectoryIndex, DirectoryPlan};
 use super::error::Ext4Error;
 use super::layout::{Demand, Layout, Zone};
+use super::xattr::XattrPlan;
 use crate::formats::ext4::extent::{BLOCK_EXTENTS_MAX, EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX};
 use crate::formats::ext4::htree::HashSeed;
-use crate::formats::ext4::inode::I_BLOCK_LEN;
+use crate::formats::ext4::inode::{self, I_BLOCK_LEN};
 use crate::formats::ext4::{BLOCK_SIZE, FIRST_INODE, ROOT_INODE};
-use crate::synth::tree::{Node, NodeId, NodeKind, Tree};
+use crate::synth::tree::{BlockRange, Node, NodeId, NodeKind, Special, Tree};
 use crate::units::{low32, to_u64};
 
 /// Significant bits that the length of a subtree's range keeps.
@@ -50,6 +51,8 @@ pub(super) struct Allocation {
     pub(super) directory_blocks: BTreeMap<NodeId, u64>,
     /// Extent trees outside the inode.
     pub(super) trees: BTreeMap<NodeId, TreeBlocks>,
+    /// Extended attributes.
+    pub(super) xattrs: XattrPlan,
     pub(super) demand: Demand,
 }
 
@@ -74,9 +77,19 @@ impl Allocation {
                         limit: FILE_BLOCKS_MAX * BLOCK_SIZE,
                     });
                 }
+                NodeKind::Special(
+                    Special::CharacterDevice(number) | Special::BlockDevice(number),
+                ) if inode::device(number.major, number.minor).is_none() => {
+                    return Err(Ext4Error::DeviceNumber {
+                        path: tree.path_of(id),
+                        major: number.major,
+                        minor: number.minor,
+                    });
+                }
                 _ => {}
             }
         }
+        let xattrs = XattrPlan::new(tree)?;
         let nodes = tree.nodes();
         let metadata = nest(nodes, |id, node| {
             metadata_blocks(&directory_blocks, id, node)
@@ -86,6 +99,7 @@ impl Allocation {
             last_inode: 0,
             metadata_blocks: metadata.end,
             data_blocks: data.end,
+            xattr_blocks: xattrs.block_count(),
             tree_blocks: 0,
             slack_blocks: metadata.end - metadata.used + (data.end - data.used),
         };
@@ -103,6 +117,7 @@ impl Allocation {
             indices,
             directory_blocks,
             trees: BTreeMap::new(),
+            xattrs,
             demand: Demand {
                 last_inode: last_inode.into(),
                 ..demand
@@ -175,9 +190,34 @@ impl Allocation {
         &self,
         layout: &'a Layout,
         id: NodeId,
-        node: &Node,
+        node: &'a Node,
     ) -> impl Iterator<Item = Extent> + use<'a> {
-        extents(layout, self.linear_blocks(layout, id, node))
+        let blocks = self.linear_blocks(layout, id, node);
+        let (ranges, whole) = match &node.kind {
+            NodeKind::File {
+                ranges: Some(ranges),
+                ..
+            } => (&**ranges, None),
+            _ => (
+                &[][..],
+                Some(BlockRange {
+                    file_block: 0,
+                    len: low32(blocks.len()),
+                    before: 0,
+                }),
+            ),
+        };
+        ranges.iter().copied().chain(whole).flat_map(move |range| {
+            let start = blocks.start + u64::from(range.before);
+            let zone = Zone {
+                start,
+                end: start + u64::from(range.len),
+            };
+            extents(layout, zone).map(move |extent| Extent {
+                file_block: extent.file_block + range.file_block,
+                ..extent
+            })
+        })
     }
 
     /// The inode number of a node.
@@ -241,7 +281,13 @@ fn metadata_blocks(directory_blocks: &BTreeMap<NodeId, u64>, id: NodeId, node: &
 }
 
 fn data_blocks(node: &Node) -> u64 {
-    match node.kind {
+    match &node.kind {
+        NodeKind::File {
+            ranges: Some(ranges),
+            ..
+        } => ranges
+            .last()
+            .map_or(0, |last| u64::from(last.before) + u64::from(last.len)),
         NodeKind::File { size, .. } => size.div_ceil(BLOCK_SIZE),
         _ => 0,
     }

@@ -50,6 +50,38 @@ pub enum Ext4Error {
         /// The limit.
         limit: u64,
     },
+    /// An extended attribute that has no form in ext4.
+    #[error("{path}: extended attribute {name}: {reason}")]
+    Xattr {
+        /// Path in the image.
+        path: String,
+        /// The attribute's name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Extended attributes beyond an inode and a block.
+    #[error(
+        "{path}: extended attributes take {len} bytes; ext4 without ea_inode holds at most {limit}, in one piece at most 4060"
+    )]
+    XattrsTooLarge {
+        /// Path in the image.
+        path: String,
+        /// Bytes needed.
+        len: u64,
+        /// Bytes there are.
+        limit: u64,
+    },
+    /// A device number beyond 12 and 20 bits.
+    #[error("{path}: device number {major}:{minor} is beyond 4095:1048575, the limit of ext4")]
+    DeviceNumber {
+        /// Path in the image.
+        path: String,
+        /// The driver.
+        major: u32,
+        /// The device.
+        minor: u32,
+    },
     /// A directory beyond two levels of index.
     #[error(
         "{path}: directory needs {leaves} index leaves; ext4 without large_dir holds at most {limit}"
@@ -84,6 +116,12 @@ impl Ext4Error {
             }
             Self::TooFewInodes { needed, .. } => {
                 Some(format!("set `inodes` to at least {needed}, or to \"auto\""))
+            }
+            Self::Xattr { name, .. } => Some(format!(
+                "`xattrs = [\"!{name}\"]` in the copy entry leaves it out"
+            )),
+            Self::XattrsTooLarge { .. } => {
+                Some("`xattrs` in the copy entry names what is taken".to_owned())
             }
             Self::TooManyInodes { .. } => Some("give the partition a larger `size`".to_owned()),
             _ => None,

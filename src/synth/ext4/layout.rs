@@ -48,6 +48,8 @@ pub struct Demand {
     pub last_inode: u64,
     /// Blocks of directories and long symlinks with their slack.
     pub metadata_blocks: u64,
+    /// Blocks of extended attributes.
+    pub xattr_blocks: u64,
     /// Blocks of file contents with their slack.
     pub data_blocks: u64,
     /// Blocks of extent trees.
@@ -128,6 +130,8 @@ pub struct Layout {
     pub journal: Zone,
     /// Directories and long symlinks.
     pub metadata: Zone,
+    /// Extended attributes.
+    pub xattrs: Zone,
     /// File contents.
     pub data: Zone,
     /// Extent trees.
@@ -184,7 +188,8 @@ impl Layout {
         demand: &Demand,
         options: &Options,
     ) -> Result<Self, Ext4Error> {
-        let contents = demand.metadata_blocks + demand.data_blocks + demand.tree_blocks;
+        let contents =
+            demand.metadata_blocks + demand.xattr_blocks + demand.data_blocks + demand.tree_blocks;
         let mut block_count = (contents + 16).max(demand.last_inode.div_ceil(INODES_PER_GROUP_MAX));
         loop {
             block_count = with_whole_last_group(block_count, options);
@@ -242,6 +247,7 @@ impl Layout {
             indirect: Zone::default(),
             journal: Zone::default(),
             metadata: Zone::default(),
+            xattrs: Zone::default(),
             data: Zone::default(),
             trees: Zone::default(),
         };
@@ -254,7 +260,8 @@ impl Layout {
         layout.indirect = Zone::of(tables_end, u64::from(reserved_gdt_blocks > 0));
         layout.journal = Zone::of(layout.indirect.end, journal_blocks);
         layout.metadata = Zone::of(layout.journal.end, demand.metadata_blocks);
-        layout.data = Zone::of(layout.metadata.end, demand.data_blocks);
+        layout.xattrs = Zone::of(layout.metadata.end, demand.xattr_blocks);
+        layout.data = Zone::of(layout.xattrs.end, demand.data_blocks);
         layout.trees = Zone::of(layout.data.end, demand.tree_blocks);
         Ok(layout)
     }

@@ -52,11 +52,16 @@ pub(super) enum Place {
     Symlink {
         node: NodeId,
     },
+    /// A block of extended attributes.
+    Xattrs {
+        index: u64,
+    },
     ExtentTree {
         node: NodeId,
         tree: TreeBlocks,
         index: u64,
     },
+    /// A block of a file, `index` counted within the file.
     Data {
         node: NodeId,
         index: u64,
@@ -124,6 +129,8 @@ impl Ext4Plan {
             in_zone(layout.journal, |index| Place::Journal { index })
         } else if layout.indirect.contains(linear) {
             in_zone(layout.indirect, |_| Place::Indirect)
+        } else if layout.xattrs.contains(linear) {
+            in_zone(layout.xattrs, |index| Place::Xattrs { index })
         } else if layout.trees.contains(linear) {
             self.resolve_tree(linear)
         } else if linear >= layout.trees.end {
@@ -200,7 +207,21 @@ impl Ext4Plan {
                 block_count: gap_end - linear,
             };
         }
-        let place = match node.kind {
+        let mut block_count = len - offset;
+        let place = match &node.kind {
+            NodeKind::File {
+                ranges: Some(ranges),
+                ..
+            } => {
+                let next = ranges.partition_point(|range| u64::from(range.before) <= offset);
+                let range = ranges[next - 1];
+                let within = offset - u64::from(range.before);
+                block_count = u64::from(range.len) - within;
+                Place::Data {
+                    node: id,
+                    index: u64::from(range.file_block) + within,
+                }
+            }
             NodeKind::File { .. } => Place::Data {
                 node: id,
                 index: offset,
@@ -210,11 +231,9 @@ impl Ext4Plan {
                 index: offset,
             },
             NodeKind::Symlink(_) => Place::Symlink { node: id },
+            NodeKind::Special(_) => Place::Free,
         };
-        Placed {
-            place,
-            block_count: len - offset,
-        }
+        Placed { place, block_count }
     }
 
     fn resolve_tree(&self, linear: u64) -> Placed {

@@ -18,15 +18,16 @@ use crate::formats::ext4::group_desc::{
     EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT, GROUP_DESC_SIZE, GroupDesc,
 };
 use crate::formats::ext4::inode::{
-    EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL, EXT4_INDEX_FL, I_BLOCK_LEN, Inode, S_IFDIR, S_IFLNK,
-    S_IFREG,
+    self, EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL, EXT4_INDEX_FL, I_BLOCK_LEN, Inode, S_IFBLK, S_IFCHR,
+    S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK,
 };
 use crate::formats::ext4::superblock::PRIMARY_OFFSET;
+use crate::formats::ext4::xattr::{self, IN_INODE_LEN};
 use crate::formats::ext4::{
     BLOCK_LEN, BLOCK_SIZE, BLOCKS_PER_GROUP, Block, INODE_SIZE, JOURNAL_INODE, RESIZE_INODE,
     ROOT_INODE, htree, journal,
 };
-use crate::synth::tree::{Node, NodeId, NodeKind};
+use crate::synth::tree::{Node, NodeId, NodeKind, Special};
 use crate::units::{low16, low32, to_u64, to_usize};
 
 /// The largest link count that is stored; a directory beyond it stores 1 (kernel `EXT4_LINK_MAX`).
@@ -55,6 +56,11 @@ impl Ext4Plan {
             }
             Place::Directory { node, index } => self.render_directory(node, to_usize(index)),
             Place::Symlink { node } => self.render_symlink(node),
+            Place::Xattrs { index } => {
+                let (attributes, sharers) = self.allocation.xattrs.block(index);
+                let block = self.layout.physical(self.layout.xattrs.start + index);
+                xattr::block(attributes, sharers, self.seed, block)
+            }
             Place::ExtentTree { node, tree, index } => self.render_tree(node, tree, index),
             Place::ReservedGdt { .. }
             | Place::BlockBitmap { .. }
@@ -161,13 +167,15 @@ impl Ext4Plan {
 
     fn node_inode(&self, id: NodeId) -> Inode {
         let node = self.tree.node(id);
+        let blocks = self.allocation.block_count(id, node);
+        let names = low16(node.link_count);
         let (type_bits, size, links) = match &node.kind {
-            NodeKind::File { size, .. } => (S_IFREG, *size, low16(node.link_count)),
-            NodeKind::Symlink(target) => (S_IFLNK, to_u64(target.len()), low16(node.link_count)),
+            NodeKind::File { size, .. } => (S_IFREG, *size, names),
+            NodeKind::Symlink(target) => (S_IFLNK, to_u64(target.len()), names),
+            NodeKind::Special(special) => (special_type(*special), 0, names),
             NodeKind::Directory(_) => {
                 // Its own ".", its name, and ".." of each subdirectory; beyond the maximum "unknown" is stored as 1.
                 let links = node.link_count.saturating_add(2);
-                let blocks = self.allocation.block_count(id, node);
                 (
                     S_IFDIR,
                     blocks * BLOCK_SIZE,
@@ -175,41 +183,58 @@ impl Ext4Plan {
                 )
             }
         };
-        let mut flags = if node.attributes.immutable {
-            EXT4_IMMUTABLE_FL
-        } else {
-            0
-        };
+        let mut flags = 0;
+        if node.attributes.immutable {
+            flags |= EXT4_IMMUTABLE_FL;
+        }
         if self.allocation.indices.contains_key(&id) {
             flags |= EXT4_INDEX_FL;
         }
+        let i_block = self.special_i_block(node).unwrap_or_else(|| {
+            flags |= EXT4_EXTENTS_FL;
+            self.extent_root(id, node)
+        });
         let tree_blocks = self
             .allocation
             .trees
             .get(&id)
             .map_or(0, |tree| tree.node_count + tree.leaf_count);
-        let i_block = match &node.kind {
-            NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
-                let mut bytes = [0; I_BLOCK_LEN];
-                bytes[..target.len()].copy_from_slice(target);
-                bytes
-            }
-            _ => {
-                flags |= EXT4_EXTENTS_FL;
-                self.extent_root(id, node)
-            }
-        };
+        let xattr_block = self.allocation.xattrs.block_of(id);
         Inode {
             mode: type_bits | node.attributes.mode,
             uid: node.attributes.uid,
             gid: node.attributes.gid,
             size,
             links,
-            blocks: self.allocation.block_count(id, node) + tree_blocks,
+            // Every inode that shares a block of attributes counts it.
+            blocks: blocks + tree_blocks + u64::from(xattr_block.is_some()),
             flags,
             i_block,
             seconds: node.attributes.mtime.seconds,
             nanoseconds: node.attributes.mtime.nanoseconds,
+            xattr_block: xattr_block.map_or(0, |index| {
+                self.layout.physical(self.layout.xattrs.start + index)
+            }),
+            xattrs: self.allocation.xattrs.in_inode(node),
+        }
+    }
+
+    /// `i_block` of what has no extents: short symlinks and special files.
+    fn special_i_block(&self, node: &Node) -> Option<[u8; I_BLOCK_LEN]> {
+        match &node.kind {
+            NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
+                let mut bytes = [0; I_BLOCK_LEN];
+                bytes[..target.len()].copy_from_slice(target);
+                Some(bytes)
+            }
+            NodeKind::Special(Special::CharacterDevice(number) | Special::BlockDevice(number)) => {
+                Some(
+                    inode::device(number.major, number.minor)
+                        .expect("the plan checked device numbers"),
+                )
+            }
+            NodeKind::Special(Special::Fifo | Special::Socket) => Some([0; I_BLOCK_LEN]),
+            _ => None,
         }
     }
 
@@ -246,6 +271,8 @@ impl Ext4Plan {
             i_block,
             seconds: self.time,
             nanoseconds: 0,
+            xattr_block: 0,
+            xattrs: [0; IN_INODE_LEN],
         }
     }
 
@@ -288,9 +315,16 @@ impl Ext4Plan {
     }
 
     fn leaf_indices(&self, id: NodeId, tree: TreeBlocks, start: u64, end: u64) -> Vec<ExtentIndex> {
+        // One walk over the extents for all leaves: a fragmented file has hundreds of thousands.
+        let firsts = self
+            .allocation
+            .extents(&self.layout, id, self.tree.node(id))
+            .step_by(BLOCK_EXTENTS_MAX)
+            .skip(to_usize(start));
         (start..end)
-            .map(|leaf| ExtentIndex {
-                file_block: self.first_file_block(id, leaf),
+            .zip(firsts)
+            .map(|(leaf, first)| ExtentIndex {
+                file_block: first.file_block,
                 node: self.tree_block(tree, tree.node_count + leaf),
             })
             .collect()
@@ -362,12 +396,25 @@ impl Ext4Plan {
             NodeKind::Directory(_) => FileType::Directory,
             NodeKind::File { .. } => FileType::Regular,
             NodeKind::Symlink(_) => FileType::Symlink,
+            NodeKind::Special(Special::CharacterDevice(_)) => FileType::CharacterDevice,
+            NodeKind::Special(Special::BlockDevice(_)) => FileType::BlockDevice,
+            NodeKind::Special(Special::Fifo) => FileType::Fifo,
+            NodeKind::Special(Special::Socket) => FileType::Socket,
         };
         DirEntry {
             inode: self.allocation.inode_number(id),
             file_type,
             name,
         }
+    }
+}
+
+const fn special_type(special: Special) -> u16 {
+    match special {
+        Special::CharacterDevice(_) => S_IFCHR,
+        Special::BlockDevice(_) => S_IFBLK,
+        Special::Fifo => S_IFIFO,
+        Special::Socket => S_IFSOCK,
     }
 }
 

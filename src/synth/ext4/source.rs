@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::place::{Place, Placed};
 use super::plan::Ext4Plan;
-use crate::formats::ext4::{BLOCK_SIZE, Block};
+use crate::formats::ext4::group_desc::GROUP_DESC_SIZE;
+use crate::formats::ext4::{BLOCK_SIZE, Block, INODE_SIZE};
 use crate::synth::host_file::{HostFile, HostFiles};
 use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
 use crate::synth::tree::{Content, NodeId, NodeKind};
@@ -65,7 +66,7 @@ impl Ext4 {
 
     /// Fills `buf` from `offset` of a file; what is beyond its end is zero.
     fn read_file(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        let NodeKind::File { size, content } = &self.plan.tree.node(id).kind else {
+        let NodeKind::File { size, content, .. } = &self.plan.tree.node(id).kind else {
             unreachable!("only files have data");
         };
         let in_file = to_usize(size.saturating_sub(offset).min(to_u64(buf.len())));
@@ -86,7 +87,7 @@ impl Ext4 {
 
     /// The origin of file contents at `offset` and how far it reaches.
     fn run_of_file(&self, id: NodeId, offset: u64) -> Run {
-        let NodeKind::File { size, content } = &self.plan.tree.node(id).kind else {
+        let NodeKind::File { size, content, .. } = &self.plan.tree.node(id).kind else {
             unreachable!("only files have data");
         };
         if offset >= *size {
@@ -109,6 +110,21 @@ impl Ext4 {
         }
     }
 
+    /// Where within its structure a byte of a block lies, for blocks that hold several or more than one.
+    fn offset_in_structure(&self, placed: Placed, offset_in_block: u64) -> u64 {
+        match placed.place {
+            Place::Superblock { group: 0 } if offset_in_block >= 1024 => offset_in_block - 1024,
+            Place::Superblock { group: 0 }
+                if self.boot_sector.is_some() && offset_in_block >= 512 =>
+            {
+                offset_in_block - 512
+            }
+            Place::GroupDescriptors { .. } => offset_in_block % GROUP_DESC_SIZE,
+            Place::InodeTable { .. } => offset_in_block % INODE_SIZE,
+            _ => offset_in_block,
+        }
+    }
+
     fn what(&self, placed: Placed, offset_in_block: u64) -> String {
         let plan = &self.plan;
         let path = |node: NodeId| plan.tree.path_of(node);
@@ -126,7 +142,7 @@ impl Ext4 {
             Place::GroupDescriptors { index } => {
                 format!(
                     "group descriptor {}",
-                    index * (BLOCK_SIZE / 32) + offset_in_block / 32
+                    index * (BLOCK_SIZE / GROUP_DESC_SIZE) + offset_in_block / GROUP_DESC_SIZE
                 )
             }
             Place::ReservedGdt { group } => {
@@ -135,7 +151,7 @@ impl Ext4 {
             Place::BlockBitmap { group } => format!("block bitmap of group {group}"),
             Place::InodeBitmap { group } => format!("inode bitmap of group {group}"),
             Place::InodeTable { group, first_inode } => {
-                let inode = u64::from(first_inode) + offset_in_block / 256;
+                let inode = u64::from(first_inode) + offset_in_block / INODE_SIZE;
                 let node = u32::try_from(inode)
                     .ok()
                     .and_then(|inode| plan.allocation.node_of_inode(inode));
@@ -152,6 +168,13 @@ impl Ext4 {
             Place::Journal { index } => format!("journal block {index}"),
             Place::Directory { node, index } => format!("directory {}, block {index}", path(node)),
             Place::Symlink { node } => format!("target of symlink {}", path(node)),
+            Place::Xattrs { index } => {
+                let (attributes, sharers) = plan.allocation.xattrs.block(index);
+                format!(
+                    "extended attributes: {} in this block, shared by {sharers} inodes",
+                    attributes.len()
+                )
+            }
             Place::ExtentTree { node, index, .. } => {
                 format!("extent tree of {}, block {index}", path(node))
             }
@@ -281,10 +304,10 @@ impl ByteSource for Ext4 {
                     offset: in_file,
                 });
             }
-            _ => trail.push(Step {
-                what,
-                offset: within,
-            }),
+            _ => {
+                let offset = self.offset_in_structure(placed, within);
+                trail.push(Step { what, offset });
+            }
         }
     }
 }

@@ -191,6 +191,7 @@ fn for_each_used(
         layout.inode_bitmaps,
         layout.indirect,
         layout.journal,
+        layout.xattrs,
         layout.trees,
     ] {
         if !clipped(zone) {

@@ -112,6 +112,9 @@ impl MemberDigest {
         }
         loop {
             if let Some(digest) = shared.digest.get() {
+                drop(state);
+                let second = self.second_read_bytes();
+                tracing::debug!("OVA digest: known, {second} bytes were read for it alone");
                 return Ok(*digest);
             }
             // A job ran when this wait began: its failure, or that of one after it, is the answer.
@@ -141,6 +144,11 @@ fn run_job(weak: &Weak<Shared>) {
         error: Some(panicked()),
     };
     let mut buf = Vec::new();
+    if let Some(shared) = weak.upgrade() {
+        let frontier = shared.state.lock().frontier;
+        let len = shared.member.len();
+        tracing::debug!("OVA digest: job started, {frontier} of {len} bytes are hashed");
+    }
     // The image is held only for a chunk at a time, so that dropping it ends the thread.
     while let Some(shared) = weak.upgrade() {
         match shared.read_chunk(&mut buf) {

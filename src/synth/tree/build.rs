@@ -1,10 +1,11 @@
 //! Merging sources and inline files into one tree: directories merge, other clashes replace, later entries win.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
     Attributes, Content, Entry, Node, NodeId, NodeKind, Timestamp, Tree, TreeError, TreeWarning,
-    order, scan,
+    XattrSet, XattrSetId, order, scan,
 };
 use crate::config::spec::{CopySpec, ImagePath, InlineFile, Location, Owner, Times};
 use crate::synth::host_file::HostFiles;
@@ -19,7 +20,11 @@ const SYMLINK_LEN_MAX: usize = 4095;
 pub struct TreeBuilder {
     pub(super) nodes: Vec<Node>,
     pub(super) times: Times,
-    pub(super) warnings: scan::Warnings,
+    pub(super) warnings: Vec<TreeWarning>,
+    /// Whether no file may have holes.
+    pub(super) fully_mapped: bool,
+    /// Sets of extended attributes and their indices.
+    xattr_sets: BTreeMap<XattrSet, XattrSetId>,
 }
 
 impl TreeBuilder {
@@ -29,7 +34,9 @@ impl TreeBuilder {
         let mut builder = Self {
             nodes: Vec::new(),
             times,
-            warnings: scan::Warnings::default(),
+            warnings: Vec::new(),
+            fully_mapped: false,
+            xattr_sets: BTreeMap::from([(XattrSet::new(), XattrSetId::NONE)]),
         };
         let root = builder.implied_attributes(0o755);
         builder.add_node(NodeId::ROOT, root, NodeKind::Directory(Vec::new()));
@@ -41,6 +48,11 @@ impl TreeBuilder {
             NodeKind::Directory(Vec::new()),
         );
         builder
+    }
+
+    /// Gives files no holes, whatever the config says: the boot loader reads none.
+    pub const fn map_fully(&mut self) {
+        self.fully_mapped = true;
     }
 
     /// Adds a source. Its regular files are registered in `files`.
@@ -92,14 +104,24 @@ impl TreeBuilder {
     /// # Errors
     /// [`TreeError::Limit`] for what ext4 cannot hold.
     pub fn finish(self) -> Result<(Tree, Vec<TreeWarning>), TreeError> {
+        let mut xattr_sets = vec![XattrSet::new(); self.xattr_sets.len()];
+        for (set, id) in self.xattr_sets {
+            if let Some(slot) = usize::try_from(id.0)
+                .ok()
+                .and_then(|index| xattr_sets.get_mut(index))
+            {
+                *slot = set;
+            }
+        }
         let tree = Tree {
             nodes: order::order(self.nodes),
+            xattr_sets,
         };
         for (index, node) in tree.nodes.iter().enumerate() {
             let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
             check_limits(&tree, id, node)?;
         }
-        Ok((tree, self.warnings.into_vec()))
+        Ok((tree, self.warnings))
     }
 
     fn place_file(
@@ -121,6 +143,7 @@ impl TreeBuilder {
         let kind = NodeKind::File {
             size: crate::units::to_u64(contents.len()),
             content: Content::Inline(Arc::from(contents)),
+            ranges: None,
         };
         self.put(parent, name, attributes, kind, location)
     }
@@ -224,8 +247,17 @@ impl TreeBuilder {
             link_count: 0,
             parent,
             kind,
+            xattrs: XattrSetId::NONE,
         });
         id
+    }
+
+    /// Gives a node its extended attributes, sorted by name.
+    pub(super) fn set_xattrs(&mut self, node: NodeId, mut set: XattrSet) {
+        set.sort();
+        let next = u32::try_from(self.xattr_sets.len()).expect("fewer sets than files");
+        let id = *self.xattr_sets.entry(set).or_insert(XattrSetId(next));
+        self.node_mut(node).xattrs = id;
     }
 
     fn add_entry(
@@ -345,6 +377,7 @@ fn kind_name(kind: &NodeKind) -> &'static str {
         NodeKind::Directory(_) => "a directory",
         NodeKind::File { .. } => "a file",
         NodeKind::Symlink(_) => "a symlink",
+        NodeKind::Special(_) => "a special file",
     }
 }
 

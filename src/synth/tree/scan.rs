@@ -16,16 +16,21 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::build::TreeBuilder;
-use super::{Attributes, Content, NodeId, NodeKind, Timestamp, TreeError, TreeWarning};
-use crate::config::spec::CopySpec;
+use super::xattr::{self, LeftOut};
+use super::{
+    Attributes, BlockRange, Content, DeviceNumber, NodeId, NodeKind, Special, Timestamp, TreeError,
+    TreeWarning,
+};
+use crate::config::spec::{CopySpec, Sparse};
+use crate::formats::ext4::BLOCK_SIZE;
 use crate::synth::host_file::{HostFiles, Identity, SourceDirectory};
+use crate::units::SECTOR_SIZE;
 
-/// How many warnings of one kind are spelt out.
-const NAMED_WARNINGS_MAX: u64 = 10;
+/// How much less than its length a host must store of a file before it is asked for holes: a grain of a VMDK. Less
+/// comes from small gaps, compression or files kept in an inode.
+const HOLES_LEN_MIN: u64 = 64 * 1024;
 /// Bytes of names that one `getdents64` call may return.
 const READDIR_BUFFER_LEN: usize = 64 * 1024;
-/// Names of extended attributes of one file that are looked at.
-const XATTR_NAMES_LEN_MAX: usize = 64 * 1024;
 
 /// Adds the source that `spec` names.
 pub(super) fn copy(
@@ -47,8 +52,10 @@ pub(super) fn copy(
             let mut scan = Scan::new(builder, spec, files, root)?;
             let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
             scan.builder.node_mut(node).attributes = scan.attributes(&stat);
-            scan.extended_attributes(&spec.from);
-            scan.descend(node)
+            scan.extended_attributes(node, Path::new(""))?;
+            scan.descend(node)?;
+            scan.finish();
+            Ok(())
         }
         FileType::RegularFile => copy_file(builder, spec, files, &stat),
         other => Err(TreeError::NoSource {
@@ -86,7 +93,9 @@ fn copy_file(
         .expect("a name was pushed where there was none");
     let node = scan.builder.make_directories(parents, &spec.location)?;
     let relative = Path::new(name);
-    scan.regular_file(node, image_name, relative, stat)
+    scan.regular_file(node, image_name, relative, stat)?;
+    scan.finish();
+    Ok(())
 }
 
 /// The scan of one source.
@@ -99,6 +108,7 @@ struct Scan<'a> {
     exclude: Gitignore,
     /// Files with several names, by device and inode, joined within one copy entry.
     linked: HashMap<(u64, u64), NodeId>,
+    left_out: LeftOut,
     /// Root may read everything; others are asked about with `faccessat`.
     may_read_all: bool,
 }
@@ -135,8 +145,16 @@ impl<'a> Scan<'a> {
             root,
             exclude,
             linked: HashMap::new(),
+            left_out: LeftOut::default(),
             may_read_all,
         })
+    }
+
+    /// Says what was left out.
+    fn finish(self) {
+        self.builder
+            .warnings
+            .extend(self.left_out.into_warnings(self.spec));
     }
 
     /// Everything below the source's root, depth first without recursion.
@@ -205,33 +223,38 @@ impl<'a> Scan<'a> {
         }
         match kind {
             FileType::Directory => {
-                self.extended_attributes(&self.root.path.join(path));
                 let directory = NodeKind::Directory(Vec::new());
-                self.builder
-                    .put(
-                        parent,
-                        &found.name,
-                        attributes,
-                        directory,
-                        &self.spec.location,
-                    )
-                    .map(Some)
+                let location = &self.spec.location;
+                let node =
+                    self.builder
+                        .put(parent, &found.name, attributes, directory, location)?;
+                self.extended_attributes(node, path)?;
+                return Ok(Some(node));
             }
             FileType::RegularFile => {
                 self.check_readable(fd, found, path)?;
-                self.regular_file(parent, &found.name, path, stat)
-                    .map(|()| None)
+                self.regular_file(parent, &found.name, path, stat)?;
             }
-            FileType::Symlink => self.symlink(fd, parent, found, path).map(|()| None),
+            FileType::Symlink => {
+                let attributes = Attributes {
+                    mode: 0o777,
+                    ..attributes
+                };
+                self.leaf(parent, &found.name, path, stat, attributes, |scan| {
+                    let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new());
+                    let target = target.map_err(|error| scan.host_error(path, "read", error))?;
+                    Ok(NodeKind::Symlink(target.into_bytes().into_boxed_slice()))
+                })?;
+            }
             other => {
-                let path = self.root.path.join(path);
-                self.builder.warnings.push(TreeWarning::SpecialFile {
-                    path,
-                    kind: kind_name(other),
-                });
-                Ok(None)
+                let Some(special) = special(other, stat) else {
+                    return Err(self.host_error(path, "examined", Errno::INVAL));
+                };
+                let kind = |_: &mut Self| Ok(NodeKind::Special(special));
+                self.leaf(parent, &found.name, path, stat, attributes, kind)?;
             }
         }
+        Ok(None)
     }
 
     /// Another file system begins here: an empty directory or file stands for it.
@@ -250,6 +273,7 @@ impl<'a> Scan<'a> {
                 NodeKind::File {
                     size: 0,
                     content: Content::Inline(Arc::from([])),
+                    ranges: None,
                 },
                 "file",
             )
@@ -270,57 +294,62 @@ impl<'a> Scan<'a> {
         relative: &Path,
         stat: &Statx,
     ) -> Result<(), TreeError> {
+        let attributes = self.attributes(stat);
+        self.leaf(parent, name, relative, stat, attributes, |scan| {
+            let index = scan
+                .files
+                .add_file(scan.directory_index, relative, identity(stat))
+                .expect("fewer than 2^32 files are scanned");
+            let ranges = scan.data_ranges(index, relative, stat)?;
+            Ok(NodeKind::File {
+                size: stat.stx_size,
+                content: Content::Host(index),
+                ranges,
+            })
+        })
+    }
+
+    /// The blocks with data of a file whose host stores clearly less than its length; `None` without holes.
+    fn data_ranges(
+        &self,
+        index: u32,
+        relative: &Path,
+        stat: &Statx,
+    ) -> Result<Option<Box<[BlockRange]>>, TreeError> {
+        let stored = stat.stx_blocks.saturating_mul(SECTOR_SIZE);
+        let is_sparse = stat.stx_size.saturating_sub(stored) >= HOLES_LEN_MIN;
+        if !is_sparse || self.builder.fully_mapped || self.spec.sparse == Sparse::Never {
+            return Ok(None);
+        }
+        let ranges = self
+            .files
+            .data_ranges(index)
+            .map_err(|error| self.host_error(relative, "asked for its holes", error))?;
+        Ok(block_ranges(&ranges, stat.stx_size))
+    }
+
+    /// Adds anything but a directory: one more name of a file that is there already, or a new one.
+    fn leaf(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        relative: &Path,
+        stat: &Statx,
+        attributes: Attributes,
+        kind: impl FnOnce(&mut Self) -> Result<NodeKind, TreeError>,
+    ) -> Result<(), TreeError> {
         let key = (device(stat), stat.stx_ino);
         if stat.stx_nlink > 1
             && let Some(node) = self.linked.get(&key)
         {
             return self.builder.link(parent, name, *node, &self.spec.location);
         }
-        self.extended_attributes(&self.root.path.join(relative));
-        let index = self
-            .files
-            .add_file(self.directory_index, relative, identity(stat))
-            .expect("fewer than 2^32 files are scanned");
-        let kind = NodeKind::File {
-            size: stat.stx_size,
-            content: Content::Host(index),
-        };
-        let attributes = self.attributes(stat);
+        let kind = kind(self)?;
         let node = self
             .builder
             .put(parent, name, attributes, kind, &self.spec.location)?;
+        self.extended_attributes(node, relative)?;
         if stat.stx_nlink > 1 {
-            self.linked.insert(key, node);
-        }
-        Ok(())
-    }
-
-    fn symlink(
-        &mut self,
-        fd: &OwnedFd,
-        parent: NodeId,
-        found: &Found,
-        path: &Path,
-    ) -> Result<(), TreeError> {
-        let key = (device(&found.stat), found.stat.stx_ino);
-        if found.stat.stx_nlink > 1
-            && let Some(node) = self.linked.get(&key)
-        {
-            return self
-                .builder
-                .link(parent, &found.name, *node, &self.spec.location);
-        }
-        let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new())
-            .map_err(|error| self.host_error(path, "read", error))?;
-        let kind = NodeKind::Symlink(target.into_bytes().into_boxed_slice());
-        let attributes = Attributes {
-            mode: 0o777,
-            ..self.attributes(&found.stat)
-        };
-        let node = self
-            .builder
-            .put(parent, &found.name, attributes, kind, &self.spec.location)?;
-        if found.stat.stx_nlink > 1 {
             self.linked.insert(key, node);
         }
         Ok(())
@@ -362,31 +391,14 @@ impl<'a> Scan<'a> {
             .map_err(|error| self.host_error(path, "read", error))
     }
 
-    /// Names attributes that an image does not carry.
-    fn extended_attributes(&mut self, path: &Path) {
-        let mut buffer = [0_u8; 1024];
-        let listed = match rustix::fs::llistxattr(path, &mut buffer[..]) {
-            Ok(0) => return,
-            Ok(len) => buffer.get(..len).unwrap_or_default().to_vec(),
-            Err(Errno::RANGE) => {
-                let mut large = vec![0_u8; XATTR_NAMES_LEN_MAX];
-                let len = rustix::fs::llistxattr(path, &mut large[..]).unwrap_or(0);
-                large.truncate(len);
-                large
-            }
-            // No such attributes on this file system.
-            Err(_) => return,
-        };
-        for name in listed
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-        {
-            let name = String::from_utf8_lossy(name).into_owned();
-            self.builder.warnings.push(TreeWarning::ExtendedAttribute {
-                path: path.to_path_buf(),
-                name,
-            });
-        }
+    /// Gives a node the attributes of its source.
+    fn extended_attributes(&mut self, node: NodeId, relative: &Path) -> Result<(), TreeError> {
+        let path = self.root.path.join(relative);
+        let set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
+            host_error(self.spec, &path, "asked for extended attributes", error)
+        })?;
+        self.builder.set_xattrs(node, set);
+        Ok(())
     }
 
     fn open_below(&self, relative: &Path) -> Result<OwnedFd, Errno> {
@@ -460,6 +472,45 @@ fn kind_name(kind: FileType) -> &'static str {
     }
 }
 
+/// Byte ranges as blocks that cover them; `None` if that is the whole file, or a file beyond ext4's limit.
+fn block_ranges(ranges: &[(u64, u64)], size: u64) -> Option<Box<[BlockRange]>> {
+    let mut blocks: Vec<BlockRange> = Vec::new();
+    for (start, end) in ranges {
+        let start = u32::try_from(start / BLOCK_SIZE).ok()?;
+        let end = u32::try_from(end.div_ceil(BLOCK_SIZE)).ok()?;
+        match blocks.last_mut() {
+            Some(last) if last.file_block.saturating_add(last.len) >= start => {
+                last.len = end.saturating_sub(last.file_block);
+            }
+            last => {
+                let before = last.map_or(0, |last| last.before.saturating_add(last.len));
+                let len = end.saturating_sub(start);
+                blocks.push(BlockRange {
+                    file_block: start,
+                    len,
+                    before,
+                });
+            }
+        }
+    }
+    let mapped: u64 = blocks.iter().map(|range| u64::from(range.len)).sum();
+    (mapped < size.div_ceil(BLOCK_SIZE)).then(|| blocks.into_boxed_slice())
+}
+
+fn special(kind: FileType, stat: &Statx) -> Option<Special> {
+    let number = DeviceNumber {
+        major: stat.stx_rdev_major,
+        minor: stat.stx_rdev_minor,
+    };
+    match kind {
+        FileType::CharacterDevice => Some(Special::CharacterDevice(number)),
+        FileType::BlockDevice => Some(Special::BlockDevice(number)),
+        FileType::Fifo => Some(Special::Fifo),
+        FileType::Socket => Some(Special::Socket),
+        _ => None,
+    }
+}
+
 fn host_error(spec: &CopySpec, path: &Path, action: &'static str, error: Errno) -> TreeError {
     TreeError::Host {
         location: spec.location.clone(),
@@ -474,46 +525,5 @@ fn bad_pattern(spec: &CopySpec, pattern: &str, error: &ignore::Error) -> TreeErr
         location: spec.location.clone(),
         pattern: pattern.to_owned(),
         reason: error.to_string(),
-    }
-}
-
-/// Warnings, of which each kind is spelt out a few times and then counted.
-#[derive(Debug, Default)]
-pub(super) struct Warnings {
-    named: Vec<TreeWarning>,
-    special_files: u64,
-    extended_attributes: u64,
-}
-
-impl Warnings {
-    pub(super) fn push(&mut self, warning: TreeWarning) {
-        let count = match warning {
-            TreeWarning::SpecialFile { .. } => &mut self.special_files,
-            TreeWarning::ExtendedAttribute { .. } => &mut self.extended_attributes,
-            other => return self.named.push(other),
-        };
-        *count = count.saturating_add(1);
-        if *count <= NAMED_WARNINGS_MAX {
-            self.named.push(warning);
-        }
-    }
-
-    pub(super) fn into_vec(mut self) -> Vec<TreeWarning> {
-        for (total, what) in [
-            (
-                self.special_files,
-                "special files that are not carried into the image",
-            ),
-            (
-                self.extended_attributes,
-                "extended attributes that are not carried into the image",
-            ),
-        ] {
-            let count = total.saturating_sub(NAMED_WARNINGS_MAX);
-            if count > 0 {
-                self.named.push(TreeWarning::More { count, what });
-            }
-        }
-        self.named
     }
 }

@@ -45,6 +45,8 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         mode: None,
         exclude: Vec::new(),
         cross_mounts: false,
+        xattrs: Vec::new(),
+        sparse: miragefs::config::spec::Sparse::Auto,
         location: location(),
     }
 }

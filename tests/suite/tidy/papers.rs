@@ -69,6 +69,23 @@ pub(super) fn dead_paths(path: &str, text: &str, exists: impl Fn(&str) -> bool) 
     violations
 }
 
+/// Papers that a source or a script mentions (`docs/….md`) and that are not there.
+pub(super) fn dead_mentions(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        for (at, _) in line.match_indices("docs/") {
+            let rest = line.get(at..).unwrap_or_default();
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || "/-_.".contains(c)));
+            let paper = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
+            let paper = paper.trim_end_matches('.');
+            if paper.ends_with(".md") && !exists(paper) {
+                violations.push(format!("{path}:{number}: `{paper}` does not exist"));
+            }
+        }
+    }
+    violations
+}
+
 /// An architecture that nobody reads to its end.
 pub(super) fn long_architecture(path: &str, text: &str) -> Vec<String> {
     let count = text.lines().count();
@@ -188,6 +205,19 @@ mod tests {
             ["README.md:1: `src/liv.rs` does not exist"]
         );
         assert!(dead_paths("docs/decisions/0001-x.md", text, exists).is_empty());
+    }
+
+    #[test]
+    fn dead_mentions_are_seen() {
+        let exists = |path: &str| path == "docs/cli.md";
+        let text = "/// See docs/cli.md. And docs/clj.md; docs/x/y.md.\n//! docs/formats/*.md\n";
+        assert_eq!(
+            dead_mentions("src/cli.rs", text, exists),
+            [
+                "src/cli.rs:1: `docs/clj.md` does not exist",
+                "src/cli.rs:1: `docs/x/y.md` does not exist"
+            ]
+        );
     }
 
     #[test]

@@ -105,9 +105,9 @@ fn behind_words<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = &'a st
     line.match_indices(word).filter_map(move |(at, _)| {
         let (before, rest) = line.split_at(at);
         let after = rest.strip_prefix(word)?;
-        let whole = !before.ends_with(is_word_char)
-            && !(word.ends_with(is_word_char) && after.starts_with(is_word_char));
-        whole.then_some(after)
+        let is_longer = before.ends_with(is_word_char)
+            || (word.ends_with(is_word_char) && after.starts_with(is_word_char));
+        (!is_longer).then_some(after)
     })
 }
 
@@ -319,15 +319,27 @@ pub(super) fn build_machine_paths(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A topic of the suite that `main.rs` does not declare, and that therefore never runs.
-pub(super) fn undeclared_topic(path: &str, main: &str) -> Option<String> {
-    let topic = path.strip_prefix("tests/suite/")?.strip_suffix(".rs")?;
-    if topic == "main" || topic.contains('/') {
+/// A module of the suite that its parent does not declare, and whose tests therefore never run. `text_of` gives the
+/// text of a file.
+pub(super) fn undeclared_module<'a>(
+    path: &str,
+    text_of: impl Fn(&str) -> Option<&'a str>,
+) -> Option<String> {
+    let (directory, name) = path.strip_suffix(".rs")?.rsplit_once('/')?;
+    if path == "tests/suite/main.rs" {
         return None;
     }
-    let declaration = format!("mod {topic};");
-    let declared = code(main).any(|(_, line)| line == declaration);
-    (!declared).then(|| format!("{path}: tests/suite/main.rs has no `{declaration}`"))
+    let parent = if directory == "tests/suite" {
+        "tests/suite/main.rs".to_owned()
+    } else {
+        format!("{directory}.rs")
+    };
+    let declaration = format!("mod {name};");
+    let declared = text_of(&parent).is_some_and(|text| {
+        code(text)
+            .any(|(_, line)| line == declaration || line.ends_with(&format!(" {declaration}")))
+    });
+    (!declared).then(|| format!("{path}: {parent} has no `{declaration}`"))
 }
 
 mod tests {
@@ -489,13 +501,19 @@ mod tests {
     }
 
     #[test]
-    fn undeclared_topics_are_seen() {
-        let main = "mod boot;\n// mod tree;\nmod ext4;\n";
-        assert!(undeclared_topic("tests/suite/tree.rs", main).is_some());
-        assert!(undeclared_topic("tests/suite/boo.rs", main).is_some());
-        for declared in ["boot", "ext4", "main", "support/conformance"] {
+    fn undeclared_modules_are_seen() {
+        let text_of = |path: &str| match path {
+            "tests/suite/main.rs" => Some("mod boot;\n// mod tree;\nmod ext4;\n"),
+            "tests/suite/ext4.rs" => Some("pub(crate) mod build;\n"),
+            _ => None,
+        };
+        for missing in ["tree", "boo", "ext4/kernel", "tree/build"] {
+            let path = format!("tests/suite/{missing}.rs");
+            assert!(undeclared_module(&path, text_of).is_some(), "{missing}");
+        }
+        for declared in ["boot", "ext4", "main", "ext4/build"] {
             let path = format!("tests/suite/{declared}.rs");
-            assert_eq!(undeclared_topic(&path, main), None);
+            assert_eq!(undeclared_module(&path, text_of), None);
         }
     }
 }

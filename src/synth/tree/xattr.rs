@@ -1,0 +1,169 @@
+//! Which extended attributes of a source are taken, and reading them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::{TreeWarning, XattrSet};
+use crate::config::spec::CopySpec;
+
+/// The most that Linux gives: `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` (include/uapi/linux/limits.h).
+const XATTR_LEN_MAX: usize = 64 * 1024;
+/// Enough for nearly every file.
+const XATTR_LEN_USUAL: usize = 512;
+
+/// Taken unless the config says otherwise: what belongs to the files rather than to the host.
+const TAKEN: [&str; 4] = [
+    "user.*",
+    "security.capability",
+    "system.posix_acl_access",
+    "system.posix_acl_default",
+];
+/// Never taken: they are the host's own, and would be wrong in the image.
+const NEVER: [&str; 3] = ["trusted.overlay.*", "security.ima", "security.evm"];
+
+/// What becomes of an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Taken,
+    /// Left out, and the user should know.
+    Left,
+    /// Left out because somebody said so.
+    Unwanted,
+}
+
+/// The attributes that a copy entry leaves out, by name.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut(BTreeMap<String, (u64, PathBuf)>);
+
+impl LeftOut {
+    fn add(&mut self, name: &[u8], path: &Path) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let (count, _) = self
+            .0
+            .entry(name)
+            .or_insert_with(|| (0, path.to_path_buf()));
+        *count = count.saturating_add(1);
+    }
+
+    /// One warning for each name.
+    pub(super) fn into_warnings(self, spec: &CopySpec) -> impl Iterator<Item = TreeWarning> {
+        self.0
+            .into_iter()
+            .map(|(name, (count, path))| TreeWarning::ExtendedAttribute {
+                location: spec.location.clone(),
+                name,
+                count,
+                path,
+            })
+    }
+}
+
+/// The attributes of `path`, which is not followed if it is a symlink, that `spec` takes.
+///
+/// # Errors
+/// The host's, where it has attributes at all.
+pub(super) fn read(
+    path: &Path,
+    spec: &CopySpec,
+    left_out: &mut LeftOut,
+) -> Result<XattrSet, Errno> {
+    let names = match grown(|buffer| rustix::fs::llistxattr(path, buffer)) {
+        Ok(names) => names,
+        // No such attributes on this file system.
+        Err(Errno::NOTSUP) => return Ok(XattrSet::new()),
+        Err(error) => return Err(error),
+    };
+    let mut set = XattrSet::new();
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        match fate(name, &spec.xattrs) {
+            Fate::Unwanted => {}
+            Fate::Left => left_out.add(name, path),
+            Fate::Taken => match grown(|buffer| rustix::fs::lgetxattr(path, name, buffer)) {
+                Ok(value) => set.push((name.into(), value.into())),
+                // Removed since it was listed.
+                Err(Errno::NODATA) => {}
+                Err(error) => return Err(error),
+            },
+        }
+    }
+    Ok(set)
+}
+
+/// Calls with a small buffer first, and with the largest where that is too small.
+fn grown(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut small = [0; XATTR_LEN_USUAL];
+    match call(&mut small) {
+        Ok(len) => Ok(small.get(..len).unwrap_or_default().to_vec()),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; XATTR_LEN_MAX];
+            let len = call(&mut large)?;
+            large.truncate(len);
+            Ok(large)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The last pattern that matches decides.
+fn fate(name: &[u8], patterns: &[String]) -> Fate {
+    if NEVER.iter().any(|pattern| matches(pattern, name)) {
+        return Fate::Unwanted;
+    }
+    let by_default = if TAKEN.iter().any(|pattern| matches(pattern, name)) {
+        Fate::Taken
+    } else {
+        Fate::Left
+    };
+    patterns.iter().fold(by_default, |fate, pattern| {
+        match pattern.strip_prefix('!') {
+            Some(unwanted) if matches(unwanted, name) => Fate::Unwanted,
+            None if matches(pattern, name) => Fate::Taken,
+            _ => fate,
+        }
+    })
+}
+
+/// A pattern is a name, or the beginning of names with `*` behind it.
+fn matches(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_matching_pattern_decides() {
+        for (name, patterns, expected) in [
+            ("user.a", &[][..], Fate::Taken),
+            ("security.capability", &[], Fate::Taken),
+            ("system.posix_acl_default", &[], Fate::Taken),
+            ("security.selinux", &[], Fate::Left),
+            ("security.selinux", &["security.selinux"], Fate::Taken),
+            ("trusted.x", &["trusted.*"], Fate::Taken),
+            ("trusted.overlay.opaque", &["trusted.*"], Fate::Unwanted),
+            ("security.ima", &["security.*"], Fate::Unwanted),
+            ("user.a", &["!user.*"], Fate::Unwanted),
+            ("user.a", &["!user.*", "user.a"], Fate::Taken),
+            ("user.ab", &["!user.a"], Fate::Taken),
+        ] {
+            let patterns: Vec<String> = patterns
+                .iter()
+                .map(|pattern| (*pattern).to_owned())
+                .collect();
+            assert_eq!(
+                fate(name.as_bytes(), &patterns),
+                expected,
+                "{name} {patterns:?}"
+            );
+        }
+    }
+}

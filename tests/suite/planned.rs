@@ -1,0 +1,70 @@
+//! Images planned from a small config over real directories, as the commands do it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use miragefs::config::{self, Loaded};
+use miragefs::synth::cache::BlockCache;
+use miragefs::synth::generation::{Image, PlanOptions, Planned, plan};
+
+/// One partition of 32 MiB that starts at 1 MiB and holds the directory `source`; what else it can hold is small.
+pub(crate) const CONFIG: &str = r#"
+name = "small"
+source-date-epoch = 1700000000
+
+[[partition]]
+label = "data"
+size = "32MiB"
+copy = [{ from = "source", to = "/", owner = "0:0" }]
+files = [{ path = "/inline.txt", text = "from the config\n" }]
+
+[images]
+"disk.img" = { format = "raw" }
+"disk.vmdk" = { format = "vmdk", layout = "monolithic-sparse" }
+"boot.ova" = { format = "ova" }
+"#;
+
+/// First byte of the partition.
+pub(crate) const PARTITION_OFFSET: u64 = 1 << 20;
+/// Length of the large file.
+pub(crate) const LARGE_LEN: usize = 5_000_003;
+
+/// Writes [`CONFIG`] and its sources below `directory` and returns the config's path.
+pub(crate) fn write_config(directory: &Path) -> PathBuf {
+    let source = directory.join("source");
+    fs::create_dir_all(source.join("sub")).unwrap();
+    fs::write(source.join("large"), crate::support::noise(1, LARGE_LEN)).unwrap();
+    fs::write(source.join("sub/small"), "small\n").unwrap();
+    fs::write(source.join("zeros"), vec![0; 300_000]).unwrap();
+    let config = directory.join("small.toml");
+    fs::write(&config, CONFIG).unwrap();
+    config
+}
+
+/// Plans a config.
+pub(crate) fn plan_config(config: &Path) -> Planned {
+    let Loaded { spec, .. } = config::load(config).unwrap();
+    let options = PlanOptions {
+        cache: Arc::new(BlockCache::new(8 << 20)),
+        config_mtime: 0,
+    };
+    plan(&spec, &options).unwrap()
+}
+
+/// The image `name`.
+pub(crate) fn image(planned: &Planned, name: &str) -> Arc<Image> {
+    let mut images = planned.generation.images.iter();
+    Arc::clone(images.find(|image| image.name == name).unwrap())
+}
+
+/// Runs the binary.
+pub(crate) fn miragefs<S: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_miragefs"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
