@@ -87,6 +87,7 @@ impl Plan {
             NodeKind::File {
                 size,
                 content: Content::Host(index),
+                ..
             } => {
                 let mut bytes = vec![0xa5; usize::try_from(*size).unwrap()];
                 self.files.read_exact_at(*index, 0, &mut bytes).unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Times};
+use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Sparse, Times};
 use miragefs::synth::ext4::{Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::source::{ByteSource, Origin};
@@ -46,7 +46,7 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         exclude: Vec::new(),
         cross_mounts: false,
         xattrs: Vec::new(),
-        sparse: miragefs::config::spec::Sparse::Auto,
+        sparse: Sparse::Never,
         location: location(),
     }
 }

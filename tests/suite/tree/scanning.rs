@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use miragefs::config::spec::{CopySpec, Owner, Times};
-use miragefs::synth::tree::{NodeKind, Timestamp};
+use miragefs::synth::tree::{DeviceNumber, NodeKind, Special, Timestamp};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{entry, error_of, plan, plan_at};
@@ -260,48 +260,36 @@ fn odd_and_long_names_are_kept_as_bytes() {
 }
 
 #[test]
-fn special_files_are_named_and_left_out() {
+fn special_files_are_carried_as_they_are() {
     let source = tempfile::tempdir().unwrap();
     let root = source.path();
     rustix::fs::mkfifoat(CWD, root.join("fifo"), Mode::RUSR).unwrap();
     drop(UnixListener::bind(root.join("socket")).unwrap());
-    let mut expected = vec![
-        format!(
-            "{}/fifo: a fifo is not carried into the image",
-            root.display()
-        ),
-        format!(
-            "{}/socket: a socket is not carried into the image",
-            root.display()
-        ),
-    ];
+    let mut expected = vec![("/fifo", Special::Fifo), ("/socket", Special::Socket)];
     if is_root() {
         for (name, kind) in [
             ("char", FileType::CharacterDevice),
             ("block", FileType::BlockDevice),
         ] {
-            let device = rustix::fs::makedev(1, 3);
+            let device = rustix::fs::makedev(4095, 1_048_575);
             rustix::fs::mknodat(CWD, root.join(name), kind, Mode::RUSR, device).unwrap();
         }
-        let text = "is not carried into the image";
-        expected.push(format!(
-            "{}/char: a character device {text}",
-            root.display()
-        ));
-        expected.push(format!("{}/block: a block device {text}", root.display()));
+        let number = DeviceNumber {
+            major: 4095,
+            minor: 1_048_575,
+        };
+        expected.push(("/char", Special::CharacterDevice(number)));
+        expected.push(("/block", Special::BlockDevice(number)));
     }
     let planned = plan(&[entry(root, "/", 1)]);
-    let mut warnings = planned.warnings();
-    warnings.sort();
-    expected.sort();
-    assert_eq!(warnings, expected);
-    assert_eq!(planned.paths(), [""; 0]);
-    // What is excluded is not worth a warning.
-    let quiet = plan(&[CopySpec {
-        exclude: vec!["*".to_owned()],
-        ..entry(root, "/", 1)
-    }]);
-    assert_eq!(quiet.warnings(), [""; 0]);
+    assert_eq!(planned.warnings(), [""; 0]);
+    for (path, special) in &expected {
+        let NodeKind::Special(found) = planned.node(path).kind else {
+            panic!("{path} is special")
+        };
+        assert_eq!(found, *special, "{path}");
+    }
+    assert_eq!(planned.paths().len(), expected.len());
     let error = error_of(&[entry(&root.join("fifo"), "/x", 3)]);
     assert_eq!(
         error.to_string(),
@@ -313,45 +301,66 @@ fn special_files_are_named_and_left_out() {
 }
 
 #[test]
-fn many_warnings_of_a_kind_are_counted() {
-    let source = tempfile::tempdir().unwrap();
-    for index in 0..25 {
-        let path = source.path().join(format!("fifo-{index:02}"));
-        rustix::fs::mkfifoat(CWD, path, Mode::RUSR).unwrap();
-    }
-    let warnings = plan(&[entry(source.path(), "/", 1)]).warnings();
-    assert_eq!(warnings.len(), 11);
-    assert_eq!(
-        warnings[10],
-        "15 more of this kind: special files that are not carried into the image"
-    );
-}
-
-#[test]
-fn extended_attributes_are_named() {
+fn extended_attributes_are_taken_as_asked_and_named_otherwise() {
     if !require_tool("setfattr") {
         return;
     }
     let source = tempfile::tempdir().unwrap();
-    let file = source.path().join("f");
-    fs::write(&file, "x").unwrap();
-    let set = Command::new("setfattr")
-        .args(["-n", "user.mark", "-v", "1"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    if !set.status.success() {
-        return skip("the file system of the temporary directory has no extended attributes");
+    for name in ["a", "b"] {
+        let file = source.path().join(name);
+        fs::write(&file, "x").unwrap();
+        for attribute in ["user.mark", "user.other"] {
+            let set = Command::new("setfattr")
+                .args(["-n", attribute, "-v", "1"])
+                .arg(&file)
+                .output()
+                .unwrap();
+            if !set.status.success() {
+                return skip("the temporary directory's file system has no extended attributes");
+            }
+        }
     }
-    let planned = plan(&[entry(source.path(), "/", 1)]);
-    assert_eq!(
-        planned.warnings(),
-        [format!(
-            "{}: extended attribute user.mark is not carried into the image",
-            file.display()
-        )]
-    );
-    assert_eq!(planned.bytes("/f"), b"x");
+    let asking = |patterns: &[&str]| {
+        plan(&[CopySpec {
+            xattrs: patterns
+                .iter()
+                .map(|pattern| (*pattern).to_owned())
+                .collect(),
+            ..entry(source.path(), "/", 6)
+        }])
+    };
+    let names = |planned: &super::Plan| -> Vec<String> {
+        let id = planned.node("/a").xattrs;
+        assert_eq!(id, planned.node("/b").xattrs, "equal sets");
+        let set = &planned.tree.xattr_sets()[usize::try_from(id.0).unwrap()];
+        assert!(set.iter().all(|(_, value)| **value == *b"1"));
+        set.iter()
+            .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    };
+    let all = asking(&["user.*"]);
+    assert_eq!(names(&all), ["user.mark", "user.other"]);
+    assert_eq!(all.warnings(), [""; 0]);
+    assert_eq!(names(&asking(&["user.*", "!user.other"])), ["user.mark"]);
+    let none = asking(&["!user.mark", "!user.other"]);
+    assert_eq!(names(&none), [""; 0]);
+    assert_eq!(none.warnings(), [""; 0]);
+    if is_root() {
+        for name in ["b", "a"] {
+            let file = source.path().join(name);
+            let arguments = ["-n", "trusted.mine", "-v", "1", file.to_str().unwrap()];
+            run_text("setfattr", arguments);
+        }
+        let left = asking(&[]);
+        assert_eq!(names(&left), ["user.mark", "user.other"]);
+        assert_eq!(
+            left.warnings(),
+            [format!(
+                "lab.toml:6:5: extended attribute trusted.mine of 2 files is left out, first of {}/a",
+                source.path().display()
+            )]
+        );
+    }
 }
 
 /// A tmpfs, gone when dropped.
