@@ -181,8 +181,8 @@ fn reading_the_ova_front_to_back_is_enough_for_its_manifest() {
     let (_, known) = log.split_once("OVA digest: known, ").unwrap();
     let (second, _) = known.split_once(' ').unwrap();
     let second: u64 = second.parse().unwrap();
-    // What was just being read when the manifest was asked for: a request of each worker.
-    assert!(second <= bytes / 10, "{second} of {bytes} bytes read twice");
+    // Measured: none. A few percent are what the bounded buffer may give up on a busy machine.
+    assert!(second <= bytes / 20, "{second} of {bytes} bytes read twice");
 }
 
 /// The partitions of a disk, as sfdisk finds them: start in bytes.
