@@ -5,6 +5,7 @@ pub(crate) mod decoder;
 mod directory;
 mod extents;
 mod faults;
+mod fidelity;
 mod internal;
 mod kernel;
 pub(crate) mod properties;

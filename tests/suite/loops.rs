@@ -73,3 +73,27 @@ impl Drop for Mount {
         drop(unmounted);
     }
 }
+
+/// A tmpfs, gone when dropped.
+pub(crate) struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    pub(crate) fn new(at: &'a Path) -> Self {
+        run_text(
+            "mount",
+            ["-t", "tmpfs", "miragefs-test", at.to_str().unwrap()],
+        );
+        Self(at)
+    }
+
+    /// Something else that is mounted at `at`.
+    pub(crate) const fn of(at: &'a Path) -> Self {
+        Self(at)
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(self.0).output());
+    }
+}

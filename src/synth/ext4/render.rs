@@ -179,7 +179,7 @@ impl Ext4Plan {
                 (
                     S_IFDIR,
                     blocks * BLOCK_SIZE,
-                    if links >= LINK_MAX { 1 } else { low16(links) },
+                    if links > LINK_MAX { 1 } else { low16(links) },
                 )
             }
         };

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Times};
+use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Sparse, Times};
 use miragefs::synth::ext4::{Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::source::{ByteSource, Origin};
-use miragefs::synth::tree::TreeBuilder;
+use miragefs::synth::tree::{Tree, TreeBuilder};
 use miragefs::units::to_usize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -46,16 +46,30 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         exclude: Vec::new(),
         cross_mounts: false,
         xattrs: Vec::new(),
-        sparse: miragefs::config::spec::Sparse::Auto,
+        // Large files of the tests are holes on the host; here they stand for data.
+        sparse: Sparse::Never,
         location: location(),
     }
 }
 
 pub(crate) fn try_build(from: &Path, size: SizeRequest) -> Result<Ext4, Ext4Error> {
+    try_build_entry(&copy_of(from), size)
+}
+
+pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext4, Ext4Error> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(&copy_of(from), &mut files).unwrap();
+    builder.copy(entry, &mut files).unwrap();
     let (tree, _warnings) = builder.finish().unwrap();
+    source_of(tree, files, size)
+}
+
+/// The file system of a tree.
+pub(crate) fn source_of(
+    tree: Tree,
+    files: HostFiles,
+    size: SizeRequest,
+) -> Result<Ext4, Ext4Error> {
     let spec = Ext4Spec {
         features: FeatureSet::Std,
         journal: true,

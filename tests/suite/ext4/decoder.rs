@@ -537,9 +537,10 @@ impl<'a> Decoder<'a> {
             } else {
                 names
             };
-            let stored_as_many = expected >= 65_000 && item.links == 1;
+            // Only what is beyond 65,000 is stored as "many".
+            let stored = if expected > 65_000 { 1 } else { expected };
             ensure!(
-                item.links == expected || stored_as_many,
+                item.links == stored,
                 "/{}: {} links, {expected} names",
                 String::from_utf8_lossy(path),
                 item.links

@@ -88,10 +88,11 @@ fn the_kernel_can_work_on_it() {
         let mount = Mount::new(&image, "loop");
         let before = complaints(&mount.device());
         work(mount.path());
-        assert_eq!(
-            complaints(&mount.device()),
-            before,
-            "lines in the kernel's log"
+        // Older lines may have left the log meanwhile.
+        let after = complaints(&mount.device());
+        assert!(
+            after <= before,
+            "{after} complaints of the kernel, {before} before"
         );
         mount.unmount();
         assert_clean(&image);

@@ -7,15 +7,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use miragefs::config::spec::{ImagePath, InlineFile, Owner};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::ext4::SizeRequest;
+use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::source::ByteSource;
+use miragefs::synth::tree::TreeBuilder;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sha2::{Digest, Sha256};
 
 use super::build::{
-    build, decode_source, difference, expected_items, set_mtime, try_build, varied_tree,
+    TIMES, build, decode_source, difference, expected_items, location, set_mtime, source_of,
+    try_build, varied_tree,
 };
 use crate::support::{check_byte_source, noise, read};
 
@@ -314,4 +318,30 @@ fn an_extent_tree_that_turns_out_unneeded_leaves_no_trace() {
             .unwrap_or_else(|error| panic!("{} blocks: {error}", source.plan().block_count()));
     }
     assert_eq!(sizes.len(), 2, "both lengths of the journal were met");
+}
+
+#[test]
+fn link_counts_of_directories_are_exact_up_to_the_limit() {
+    // With its own two names, 64,998 subdirectories make 65,000; one more is stored as 1. No host is asked.
+    for count in [64_998, 64_999] {
+        let mut builder = TreeBuilder::new(TIMES);
+        for index in 0..count {
+            let file = InlineFile {
+                path: ImagePath(vec![
+                    b"d".to_vec(),
+                    index.to_string().into_bytes(),
+                    b"f".to_vec(),
+                ]),
+                contents: Vec::new(),
+                mode: 0o644,
+                owner: Owner::default(),
+                location: location(),
+            };
+            builder.inline(&file).unwrap();
+        }
+        let (tree, _) = builder.finish().unwrap();
+        let source = source_of(tree, HostFiles::new(), SizeRequest::Fit { free_blocks: 0 });
+        let decoded = decode_source(&source.unwrap()).unwrap();
+        assert_eq!(decoded.items[b"d".as_slice()].links, count + 2);
+    }
 }

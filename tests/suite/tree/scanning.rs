@@ -3,17 +3,19 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use miragefs::config::spec::{CopySpec, Owner, Times};
-use miragefs::synth::tree::{NodeKind, Timestamp};
+use miragefs::config::spec::{CopySpec, Owner, Sparse, Times};
+use miragefs::synth::host_file::HostFiles;
+use miragefs::synth::tree::{DeviceNumber, NodeKind, Special, Timestamp, TreeBuilder};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{entry, error_of, plan, plan_at};
 use crate::ext4::build::{TIMES, set_mtime};
+use crate::loops::Tmpfs;
 use crate::support::{require_tool, run_text, skip};
 
 fn is_root() -> bool {
@@ -260,48 +262,35 @@ fn odd_and_long_names_are_kept_as_bytes() {
 }
 
 #[test]
-fn special_files_are_named_and_left_out() {
+fn special_files_are_what_they_were() {
     let source = tempfile::tempdir().unwrap();
     let root = source.path();
     rustix::fs::mkfifoat(CWD, root.join("fifo"), Mode::RUSR).unwrap();
     drop(UnixListener::bind(root.join("socket")).unwrap());
-    let mut expected = vec![
-        format!(
-            "{}/fifo: a fifo is not carried into the image",
-            root.display()
-        ),
-        format!(
-            "{}/socket: a socket is not carried into the image",
-            root.display()
-        ),
-    ];
+    let mut expected = vec![("/fifo", Special::Fifo), ("/socket", Special::Socket)];
     if is_root() {
+        let number = DeviceNumber {
+            major: 259,
+            minor: 70_000,
+        };
         for (name, kind) in [
             ("char", FileType::CharacterDevice),
             ("block", FileType::BlockDevice),
         ] {
-            let device = rustix::fs::makedev(1, 3);
+            let device = rustix::fs::makedev(number.major, number.minor);
             rustix::fs::mknodat(CWD, root.join(name), kind, Mode::RUSR, device).unwrap();
         }
-        let text = "is not carried into the image";
-        expected.push(format!(
-            "{}/char: a character device {text}",
-            root.display()
-        ));
-        expected.push(format!("{}/block: a block device {text}", root.display()));
+        expected.push(("/char", Special::CharacterDevice(number)));
+        expected.push(("/block", Special::BlockDevice(number)));
     }
     let planned = plan(&[entry(root, "/", 1)]);
-    let mut warnings = planned.warnings();
-    warnings.sort();
-    expected.sort();
-    assert_eq!(warnings, expected);
-    assert_eq!(planned.paths(), [""; 0]);
-    // What is excluded is not worth a warning.
-    let quiet = plan(&[CopySpec {
-        exclude: vec!["*".to_owned()],
-        ..entry(root, "/", 1)
-    }]);
-    assert_eq!(quiet.warnings(), [""; 0]);
+    assert_eq!(planned.warnings(), [""; 0]);
+    for (path, special) in expected {
+        let NodeKind::Special(found) = planned.node(path).kind else {
+            panic!("{path} is special")
+        };
+        assert_eq!(found, special, "{path}");
+    }
     let error = error_of(&[entry(&root.join("fifo"), "/x", 3)]);
     assert_eq!(
         error.to_string(),
@@ -313,64 +302,90 @@ fn special_files_are_named_and_left_out() {
 }
 
 #[test]
-fn many_warnings_of_a_kind_are_counted() {
-    let source = tempfile::tempdir().unwrap();
-    for index in 0..25 {
-        let path = source.path().join(format!("fifo-{index:02}"));
-        rustix::fs::mkfifoat(CWD, path, Mode::RUSR).unwrap();
-    }
-    let warnings = plan(&[entry(source.path(), "/", 1)]).warnings();
-    assert_eq!(warnings.len(), 11);
-    assert_eq!(
-        warnings[10],
-        "15 more of this kind: special files that are not carried into the image"
-    );
-}
-
-#[test]
-fn extended_attributes_are_named() {
-    if !require_tool("setfattr") {
+fn extended_attributes_are_taken_or_named() {
+    if !require_tool("setfattr") || !is_root() {
         return;
     }
     let source = tempfile::tempdir().unwrap();
-    let file = source.path().join("f");
-    fs::write(&file, "x").unwrap();
-    let set = Command::new("setfattr")
-        .args(["-n", "user.mark", "-v", "1"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    if !set.status.success() {
-        return skip("the file system of the temporary directory has no extended attributes");
+    for name in ["a", "b"] {
+        let file = source.path().join(name);
+        fs::write(&file, "x").unwrap();
+        for attribute in ["user.mark", "trusted.mark"] {
+            let set = Command::new("setfattr")
+                .args(["-n", attribute, "-v", "1"])
+                .arg(&file)
+                .output();
+            if !set.unwrap().status.success() {
+                return skip(
+                    "the file system of the temporary directory has no extended attributes",
+                );
+            }
+        }
     }
-    let planned = plan(&[entry(source.path(), "/", 1)]);
-    assert_eq!(
-        planned.warnings(),
-        [format!(
-            "{}: extended attribute user.mark is not carried into the image",
-            file.display()
-        )]
+    let names = |xattrs: &[&str]| {
+        let planned = plan(&[CopySpec {
+            xattrs: xattrs.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            ..entry(source.path(), "/", 1)
+        }]);
+        let set = planned.node("/a").xattrs;
+        assert_eq!(set, planned.node("/b").xattrs, "equal sets are one");
+        let set = &planned.tree.xattr_sets()[usize::try_from(set.0).unwrap()];
+        let names: Vec<String> = set
+            .iter()
+            .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+            .collect();
+        (names.join(" "), planned.warnings())
+    };
+    let left_out = format!(
+        "lab.toml:1:5: extended attribute trusted.mark of 2 files is left out, first of {}/a",
+        source.path().display()
     );
-    assert_eq!(planned.bytes("/f"), b"x");
+    assert_eq!(names(&[]), ("user.mark".to_owned(), vec![left_out]));
+    assert_eq!(
+        names(&["trusted.*"]),
+        ("trusted.mark user.mark".to_owned(), vec![])
+    );
+    assert_eq!(names(&["!user.*", "!trusted.*"]), (String::new(), vec![]));
 }
 
-/// A tmpfs, gone when dropped.
-struct Tmpfs<'a>(&'a Path);
-
-impl<'a> Tmpfs<'a> {
-    fn new(at: &'a Path) -> Self {
-        run_text(
-            "mount",
-            ["-t", "tmpfs", "miragefs-test", at.to_str().unwrap()],
-        );
-        Self(at)
-    }
-}
-
-impl Drop for Tmpfs<'_> {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(self.0).output());
-    }
+#[test]
+fn holes_are_looked_for_where_the_host_stores_less() {
+    let source = tempfile::tempdir().unwrap();
+    let file = fs::File::create(source.path().join("f")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    file.write_all_at(b"data", (512 << 20) + 5).unwrap();
+    file.sync_all().unwrap();
+    let ranges = |sparse| {
+        let planned = plan(&[CopySpec {
+            sparse,
+            ..entry(source.path(), "/", 1)
+        }]);
+        assert_eq!(planned.bytes("/f")[(512 << 20) + 5..][..4], *b"data");
+        match &planned.node("/f").kind {
+            NodeKind::File { ranges, .. } => ranges.clone(),
+            _ => panic!("it is a file"),
+        }
+    };
+    let found = ranges(Sparse::Auto).expect("it has holes");
+    assert!(
+        found
+            .iter()
+            .any(|range| range.file_block <= 131_072 && 131_072 < range.file_block + range.len)
+    );
+    assert!(found.iter().map(|range| range.len).sum::<u32>() < 1000);
+    assert_eq!(ranges(Sparse::Never), None);
+    let mut builder = TreeBuilder::new(TIMES);
+    let mut files = HostFiles::new();
+    builder.map_fully();
+    builder
+        .copy(&entry(source.path(), "/", 1), &mut files)
+        .unwrap();
+    let (tree, _) = builder.finish().unwrap();
+    assert_eq!(
+        tree.counts().sparse_files,
+        0,
+        "beside a boot loader nothing has holes"
+    );
 }
 
 #[test]
@@ -393,7 +408,7 @@ fn mount_points_become_empty_unless_asked_for() {
             file.as_os_str(),
         ],
     );
-    let _bind = Tmpfs(&file);
+    let _bind = Tmpfs::of(&file);
     let planned = plan(&[entry(source.path(), "/", 1)]);
     assert_eq!(planned.paths(), ["/below", "/file"]);
     assert_eq!(
