@@ -35,15 +35,6 @@ pub(crate) fn require_tool(tool: &str) -> bool {
     found
 }
 
-/// The value of an environment variable that a test needs; if unset, as [`require_tool`].
-pub(crate) fn require_env(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok();
-    if value.is_none() {
-        skip(format!("{name} is not set"));
-    }
-    value
-}
-
 /// Whether tests of minutes are wanted: `MIRAGEFS_LONG=1`.
 pub(crate) fn long_tests() -> bool {
     std::env::var_os("MIRAGEFS_LONG").is_some_and(|value| value == "1")
