@@ -9,6 +9,7 @@ mod alloc;
 mod directory;
 mod error;
 mod layout;
+mod numbers;
 mod place;
 mod plan;
 mod render;
