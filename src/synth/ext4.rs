@@ -6,6 +6,7 @@
 //! Invariant: every block has exactly one owner, and the bitmaps say so.
 
 mod alloc;
+mod demand;
 mod directory;
 mod error;
 mod layout;
@@ -17,7 +18,8 @@ mod source;
 mod usage;
 mod xattr;
 
+pub use demand::SizeRequest;
 pub use error::Ext4Error;
-pub use layout::{Layout, SizeRequest};
+pub use layout::Layout;
 pub use plan::{Ext4Params, Ext4Plan};
 pub use source::Ext4;

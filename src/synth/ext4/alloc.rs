@@ -9,9 +9,10 @@
 
 use std::collections::BTreeMap;
 
+use super::demand::Demand;
 use super::directory::{DirectoryIndex, DirectoryPlan};
 use super::error::Ext4Error;
-use super::layout::{Demand, Layout, Zone};
+use super::layout::{Layout, Zone};
 use super::xattr::XattrPlan;
 use crate::formats::ext4::extent::{BLOCK_EXTENTS_MAX, EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX};
 use crate::formats::ext4::htree::HashSeed;

@@ -4,8 +4,8 @@
     reason = "block numbers are below 2^32 and counts of groups below 2^17, in 64 bits"
 )]
 
+use super::demand::{Demand, Options};
 use super::error::Ext4Error;
-use super::layout::{Demand, Options};
 use crate::formats::ext4::group_desc::GROUP_DESC_SIZE;
 use crate::formats::ext4::{BLOCK_SIZE, BLOCKS_PER_GROUP, FIRST_INODE, INODES_PER_BLOCK};
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::alloc::{Allocation, extents};
+use super::demand::{Options, SizeRequest};
 use super::error::Ext4Error;
-use super::layout::{Layout, Options, SizeRequest};
+use super::layout::Layout;
 use super::source::Ext4;
 use super::usage::{self, GroupUsage};
 use crate::config::spec::Ext4Spec;
