@@ -9,5 +9,6 @@ mod fidelity;
 mod internal;
 mod kernel;
 pub(crate) mod properties;
+mod second_reader;
 mod tools;
 mod usage;

@@ -111,7 +111,7 @@ pub(crate) fn index(
 fn children(block: &[u8], at: usize, limit: u16, seed: u32) -> Checked<Vec<(u32, u64)>> {
     let count = usize::from(le16(block, at + 2));
     ensure!(
-        le16(block, at) == limit && count >= 1 && count <= limit.into(),
+        le16(block, at) == limit && count >= 1 && count <= usize::from(limit),
         "index: {count} of {limit} entries"
     );
     let tail = at + 8 * usize::from(limit);
