@@ -21,6 +21,7 @@ mod ova;
 mod planned;
 mod served;
 mod support;
+mod swap;
 mod tidy;
 mod tree;
 mod vmdk;
