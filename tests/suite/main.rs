@@ -19,6 +19,7 @@ mod mounted;
 mod mounted_sources;
 mod ova;
 mod planned;
+mod seed;
 mod served;
 mod support;
 mod swap;
