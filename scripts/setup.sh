@@ -80,6 +80,7 @@ list_missing() {
     need vmdkinfo libvmdk-utils
     need xmllint libxml2-utils
     need nginx nginx-light
+    need file file
     need setfattr attr
     need setfacl acl
     need setpriv util-linux

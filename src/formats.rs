@@ -6,6 +6,7 @@
 pub mod ext4;
 pub mod mbr;
 pub mod ovf;
+pub mod swap;
 pub mod syslinux;
 pub mod tar;
 pub mod vmdk;

@@ -242,7 +242,7 @@ impl Report {
 impl Partition {
     fn new(number: u32, report: &PartitionReport) -> Self {
         let filesystem = report.filesystem.as_ref().map(|found| FileSystem {
-            kind: "ext4",
+            kind: found.kind,
             uuid: found.uuid.clone(),
             files: found.counts.files,
             directories: found.counts.directories,

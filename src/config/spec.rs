@@ -100,7 +100,7 @@ pub enum BootCode {
 /// `[[partition]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionSpec {
-    /// Label of the file system and name in messages; at most 16 bytes, unique.
+    /// Label of the file system and name in messages; at most 16 bytes (15 of a swap area), unique.
     pub label: String,
     /// First sector, if the config says so; else the next MiB.
     pub start: Option<Lba>,
@@ -142,6 +142,8 @@ pub enum Filesystem {
     None,
     /// An ext4 file system.
     Ext4(Ext4Spec),
+    /// A swap area.
+    Swap,
 }
 
 /// `[partition.ext4]`.

@@ -146,17 +146,20 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanError> {
         .zip(contents)
         .zip(&placement.partitions)
     {
-        let source = match contents.plan(spec, partition, place.1)? {
-            None => None,
-            Some(plan) => {
+        let source: Option<(Arc<dyn ByteSource>, _)> = match contents {
+            Contents::Empty => None,
+            Contents::Swap => {
+                let (swap, report) = partition::swap(spec, partition, place.1)?;
+                Some((Arc::new(swap), report))
+            }
+            Contents::FileSystem(filesystem) => {
+                let plan = filesystem.plan(spec, partition, place.1)?;
                 warn_of_missing_journal(&plan, partition, &mut warnings);
                 let report = partition::report(&plan, spec, partition);
                 let ext4 =
                     partition::finish(plan, partition, *place, boot_loader.as_ref(), &files)?;
-                Some((
-                    Cached::new(Arc::new(ext4), Arc::clone(&options.cache)),
-                    report,
-                ))
+                let cached = Cached::new(Arc::new(ext4), Arc::clone(&options.cache));
+                Some((Arc::new(cached), report))
             }
         };
         let (source, filesystem) = source.unzip();
@@ -194,9 +197,15 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanError> {
     })
 }
 
-/// What a partition holds, before and after its size is known.
+/// What a partition holds.
 enum Contents<'a> {
     Empty,
+    Swap,
+    FileSystem(FileSystem<'a>),
+}
+
+/// A file system before and after its size is known.
+enum FileSystem<'a> {
     /// Waits for the size.
     Tree(PartitionTree<'a>),
     /// As small as possible; the size follows from it.
@@ -210,26 +219,29 @@ impl<'a> Contents<'a> {
         tree: Option<PartitionTree<'a>>,
     ) -> Result<Self, PlanError> {
         let Some(tree) = tree else {
-            return Ok(Self::Empty);
+            return Ok(match partition.filesystem {
+                Filesystem::Swap => Self::Swap,
+                Filesystem::None | Filesystem::Ext4(_) => Self::Empty,
+            });
         };
         if !is_auto(spec, partition) {
-            return Ok(Self::Tree(tree));
+            return Ok(Self::FileSystem(FileSystem::Tree(tree)));
         }
         let free_blocks = partition.free.unwrap_or(0).div_ceil(BLOCK_SIZE);
-        Ok(Self::Planned(Box::new(
-            tree.plan(spec, SizeRequest::Fit { free_blocks })?,
-        )))
+        let plan = tree.plan(spec, SizeRequest::Fit { free_blocks })?;
+        Ok(Self::FileSystem(FileSystem::Planned(Box::new(plan))))
     }
+}
 
+impl FileSystem<'_> {
     fn plan(
         self,
         spec: &Spec,
         partition: &PartitionSpec,
         sectors: u64,
-    ) -> Result<Option<Ext4Plan>, PlanError> {
+    ) -> Result<Ext4Plan, PlanError> {
         match self {
-            Self::Empty => Ok(None),
-            Self::Planned(plan) => Ok(Some(*plan)),
+            Self::Planned(plan) => Ok(*plan),
             Self::Tree(tree) => {
                 debug_assert_eq!(
                     tree.spec.label, partition.label,
@@ -238,7 +250,7 @@ impl<'a> Contents<'a> {
                 let bytes = sectors
                     .checked_mul(SECTOR_SIZE)
                     .expect("placed partitions end below 2^64 bytes");
-                tree.plan(spec, SizeRequest::Fixed(bytes)).map(Some)
+                tree.plan(spec, SizeRequest::Fixed(bytes))
             }
         }
     }
@@ -261,7 +273,7 @@ fn place_partitions(spec: &Spec, contents: &[Contents<'_>]) -> Result<Placement,
         .zip(contents)
         .map(|(partition, contents)| {
             let size = match (contents, partition.size) {
-                (Contents::Planned(plan), _) => {
+                (Contents::FileSystem(FileSystem::Planned(plan)), _) => {
                     Size::Sectors(plan.block_count().saturating_mul(sectors_per_block))
                 }
                 (_, PartitionSize::Fixed(bytes)) => Size::Sectors(bytes / SECTOR_SIZE),
@@ -310,11 +322,16 @@ fn describe_disk(
         content.number(start.0);
         content.number(*sectors);
         content.number(u64::from(partition.type_code) | u64::from(partition.active) << 8);
-        if let Filesystem::Ext4(ext4) = &partition.filesystem {
-            content.number(u64::from(ext4.journal));
-            content.number(ext4.reserved_percent.map_or(u64::MAX, u64::from));
-            content.number(ext4.inodes.map_or(u64::MAX, u64::from));
-            content.number(partition.free.unwrap_or(0));
+        match &partition.filesystem {
+            Filesystem::None => {}
+            Filesystem::Ext4(ext4) => {
+                content.number(u64::from(ext4.journal));
+                content.number(ext4.reserved_percent.map_or(u64::MAX, u64::from));
+                content.number(ext4.inodes.map_or(u64::MAX, u64::from));
+                content.number(partition.free.unwrap_or(0));
+            }
+            // Its UUID follows from the seed and the label.
+            Filesystem::Swap => content.bytes(b"swap area"),
         }
     }
 }
@@ -353,13 +370,10 @@ fn report(
 fn placed_partition(
     partition: &PartitionSpec,
     (start, sectors): (Lba, u64),
-    source: Option<Cached>,
+    source: Option<Arc<dyn ByteSource>>,
 ) -> PlacedPartition {
-    let source: Arc<dyn ByteSource> = match source {
-        Some(source) => Arc::new(source),
-        // A partition without contents is all padding.
-        None => Arc::new(SegmentMap::new()),
-    };
+    // A partition without contents is all padding.
+    let source = source.unwrap_or_else(|| Arc::new(SegmentMap::new()));
     PlacedPartition {
         label: partition.label.clone(),
         start,

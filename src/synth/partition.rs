@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
 use super::boot::{BootLoader, InstallTarget};
 use super::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
 use super::fingerprint;
 use super::host_file::HostFiles;
 use super::plan_error::{PlanError, PlanWarning};
+use super::segments::{Segment, SegmentMap};
 use super::syslinux_config;
 use super::tree::{Content, NodeId, NodeKind, Tree, TreeBuilder, TreeCounts};
 use crate::config::spec::{Ext4Spec, Filesystem, ImagePath, PartitionSpec, Spec};
+use crate::formats::swap::{self, SwapHeader};
 use crate::units::{GIB, Lba, MIB, SECTOR_SIZE, to_usize};
 
 /// The boot loader has 32 bits for the size of a file.
@@ -29,14 +34,16 @@ pub(super) struct PartitionTree<'a> {
     pub(super) tree: Tree,
 }
 
-/// What `check` tells of a file system.
+/// What `check` tells of a file system or a swap area; a swap area has no nodes, inodes or journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesystemReport {
+    /// What it is: `ext4`, `swap`.
+    pub kind: &'static str,
     /// UUID.
     pub uuid: String,
     /// Nodes by kind.
     pub counts: TreeCounts,
-    /// Bytes free for users other than root.
+    /// Bytes free for users other than root; of a swap area, the bytes that can be swapped to.
     pub free_bytes: u64,
     /// Free inodes.
     pub free_inodes: u32,
@@ -47,7 +54,7 @@ pub struct FilesystemReport {
 }
 
 impl<'a> PartitionTree<'a> {
-    /// Scans the sources; `None` for a partition without a file system.
+    /// Scans the sources; `None` for an empty partition and a swap area.
     pub(super) fn scan(
         spec: &'a Spec,
         partition: &'a PartitionSpec,
@@ -96,7 +103,7 @@ impl<'a> PartitionTree<'a> {
         let params = Ext4Params {
             spec: self.ext4,
             label: &self.spec.label,
-            uuid: fingerprint::uuid(&spec.seed, &format!("file system {}", self.spec.label)),
+            uuid: uuid(spec, self.spec),
             time: spec.times.default,
             size,
         };
@@ -200,14 +207,55 @@ pub(super) fn check_boot(
 pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) -> FilesystemReport {
     let (free_bytes, free_inodes, inode_count) = plan.free();
     FilesystemReport {
-        uuid: fingerprint::uuid(&spec.seed, &format!("file system {}", partition.label))
-            .to_string(),
+        kind: "ext4",
+        uuid: uuid(spec, partition).to_string(),
         counts: plan.tree().counts(),
         free_bytes,
         free_inodes,
         inode_count,
         journal_bytes: plan.journal_len(),
     }
+}
+
+/// Plans the swap area of a partition of this many sectors.
+pub(super) fn swap(
+    spec: &Spec,
+    partition: &PartitionSpec,
+    sectors: u64,
+) -> Result<(SegmentMap, FilesystemReport), PlanError> {
+    let len = sectors
+        .checked_mul(SECTOR_SIZE)
+        .expect("placed partitions end below 2^64 bytes");
+    let uuid = uuid(spec, partition);
+    let header = SwapHeader::new(len, uuid.into_bytes(), &partition.label).map_err(|source| {
+        PlanError::Swap {
+            location: partition.location.clone(),
+            label: partition.label.clone(),
+            source,
+        }
+    })?;
+    let report = FilesystemReport {
+        kind: "swap",
+        uuid: uuid.to_string(),
+        counts: TreeCounts::default(),
+        free_bytes: header.usable_bytes(),
+        free_inodes: 0,
+        inode_count: 0,
+        journal_bytes: 0,
+    };
+    let page = Segment::Bytes {
+        bytes: header.to_raw().as_bytes().into(),
+        structure: "swap header",
+    };
+    let mut source = SegmentMap::new();
+    source.push(swap::PAGE_SIZE, "swap header", page);
+    source.push_zeros_to(len, "swap space");
+    Ok((source, report))
+}
+
+/// The UUID of the file system or the swap area in a partition.
+fn uuid(spec: &Spec, partition: &PartitionSpec) -> Uuid {
+    fingerprint::uuid(&spec.seed, &format!("file system {}", partition.label))
 }
 
 /// The bytes of a small file: the boot loader's configuration, read once.

@@ -9,6 +9,7 @@ use super::source::ReadError;
 use super::syslinux_config::SyslinuxWarning;
 use super::tree::{TreeError, TreeWarning};
 use crate::config::spec::Location;
+use crate::formats::swap::SwapError;
 use crate::units::ByteCount;
 
 /// Why a config cannot be planned.
@@ -24,6 +25,16 @@ pub enum PlanError {
         location: Location,
         /// What does not fit.
         source: Ext4Error,
+    },
+    /// A swap area.
+    #[error("{location}: partition `{label}`: {source}")]
+    Swap {
+        /// The partition in the config.
+        location: Location,
+        /// The partition.
+        label: String,
+        /// What does not fit.
+        source: SwapError,
     },
     /// The disk.
     #[error("{location}: {source}")]
@@ -73,6 +84,10 @@ impl PlanError {
                 source: PlaceError::BeyondDisk { .. } | PlaceError::NothingLeft { .. },
                 ..
             } => Some("make the disk larger, or set its size to \"auto\"".to_owned()),
+            Self::Swap {
+                source: SwapError::TooSmall { .. },
+                ..
+            } => Some("make the disk larger, or the partitions before it smaller".to_owned()),
             _ => None,
         }
     }

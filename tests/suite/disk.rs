@@ -132,7 +132,7 @@ fn has_extlinux() -> bool {
 }
 
 /// Partitions as a table of `start, size, type, bootable`, by `sfdisk -J`.
-fn partition_table(image: &Path) -> Vec<(u64, u64, String, bool)> {
+pub(crate) fn partition_table(image: &Path) -> Vec<(u64, u64, String, bool)> {
     let json = run("sfdisk", ["-J".as_ref(), image.as_os_str()]);
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let table = &json["partitiontable"];

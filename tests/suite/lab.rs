@@ -14,12 +14,12 @@ use crate::support::{require_tool, run, run_text};
 /// Machines are emulated: two at once would only make both late.
 static ONE_MACHINE: Mutex<()> = Mutex::new(());
 
-fn project(path: &str) -> PathBuf {
+pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Whether the lab can be mounted; its generated sources are made on the first call.
-fn require_lab() -> bool {
+pub(crate) fn require_lab() -> bool {
     static PREPARED: OnceLock<()> = OnceLock::new();
     let tools = ["python3", "dpkg", "apt-get", "busybox", "extlinux"];
     if !require_fuse() || !tools.into_iter().all(require_tool) {
@@ -72,7 +72,7 @@ fn member(ova: &Path, suffix: &str) -> Member {
 }
 
 /// Boots `image` and asserts that the guest found everything as it should be.
-fn boot(image: &Path, format: &str, controller: &str, snapshot: &str) {
+pub(crate) fn boot(image: &Path, format: &str, controller: &str, snapshot: &str) {
     let _turn = ONE_MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = tempfile::tempdir().unwrap();
     let mut command = Command::new(project("scripts/boot-vm.sh"));
@@ -195,7 +195,7 @@ fn partitions(disk: &Path) -> Vec<u64> {
 }
 
 /// Asserts that e2fsck finds nothing to say about either partition.
-fn check_file_systems(disk: &Path) {
+pub(crate) fn check_file_systems(disk: &Path) {
     let starts = partitions(disk);
     assert_eq!(starts.len(), 2);
     for start in starts {

@@ -28,6 +28,8 @@ const GRAIN_SIZE: u64 = 64 * KIB;
 const DISK_SIZE_MAX: u64 = (1 << 63) - MIB;
 /// ext4 without 64bit counts 4 KiB blocks in 32 bits.
 const EXT4_SIZE_MAX: u64 = (1 << 32) * 4 * KIB;
+/// Ten pages, what mkswap asks for.
+pub(super) const SWAP_SIZE_MIN: u64 = 40 * KIB;
 
 /// Why partitions and the disk do not fit each other.
 #[derive(Debug, Error)]
@@ -147,27 +149,41 @@ pub enum LayoutError {
         /// The partition.
         label: String,
     },
-    /// An empty partition has no size of its own.
-    #[error("partition `{label}` is empty, so size = \"auto\" means nothing")]
+    /// An empty partition or a swap area has no size of its own.
+    #[error("partition `{label}` is {holds}, so size = \"auto\" means nothing")]
     NothingToFit {
         /// The partition.
         label: String,
+        /// What it is.
+        holds: &'static str,
+    },
+    /// What mkswap refuses.
+    #[error("partition `{label}` has {}; a swap area has at least {}", ByteCount(*size), ByteCount(SWAP_SIZE_MIN))]
+    SwapTooSmall {
+        /// The partition.
+        label: String,
+        /// Bytes.
+        size: u64,
     },
     /// A key that needs a file system.
-    #[error("partition `{label}` has `{key}`, but filesystem = \"none\"")]
+    #[error("partition `{label}` has `{key}`, but filesystem = \"{filesystem}\"")]
     NoFilesystem {
         /// The partition.
         label: String,
         /// The key.
         key: &'static str,
+        /// The file system's word.
+        filesystem: &'static str,
     },
     /// A label that the superblock cannot hold.
-    #[error("label `{label}` has {len} bytes; ext4 holds at most {max}")]
+    #[error("label `{label}` has {len} bytes; {holder} holds at most {max}")]
     LabelTooLong {
         /// As typed.
         label: String,
         /// Its length.
         len: usize,
+        /// What is to hold it.
+        holder: &'static str,
         /// The limit.
         max: usize,
     },
@@ -356,7 +372,7 @@ fn check_ext4_size(
     size: u64,
     context: &Context<'_>,
 ) -> Result<()> {
-    if size < EXT4_SIZE_MAX || partition.filesystem == Filesystem::None {
+    if size < EXT4_SIZE_MAX || !matches!(partition.filesystem, Filesystem::Ext4(_)) {
         return Ok(());
     }
     let label = partition.label.clone();

@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::layout::LayoutError;
+use super::layout::{LayoutError, SWAP_SIZE_MIN};
 use super::{Context, Result, content};
 use crate::config::error::ConfigErrorKind;
 use crate::config::raw::{RawExt4, RawPartition, RawSize};
@@ -14,8 +14,12 @@ use crate::units::{Lba, SECTOR_SIZE};
 
 /// `s_volume_name`.
 const LABEL_LEN_MAX: usize = 16;
+/// `sws_volume` with the NUL that mkswap keeps.
+const SWAP_LABEL_LEN_MAX: usize = 15;
 /// Type of Linux file systems.
 const TYPE_LINUX: u8 = 0x83;
+/// Type of Linux swap areas.
+const TYPE_SWAP: u8 = 0x82;
 /// Half of the blocks: what mke2fs allows.
 const RESERVED_PERCENT_MAX: i64 = 50;
 /// The first 11 inodes are ext4's own, and lost+found and the root need theirs.
@@ -32,9 +36,10 @@ pub(super) fn resolve(
     context: &Context<'_>,
 ) -> Result<PartitionSpec> {
     let raw = typed.get_ref();
+    let kind = filesystem_kind(raw, context)?;
     let label = match &raw.label {
         None => format!("partition-{}", index.saturating_add(1)),
-        Some(label) => self::label(label, context)?,
+        Some(label) => self::label(label, kind, context)?,
     };
     let is_last = index.saturating_add(1) == count;
     let size = size(raw, &label, is_last, disk, context)?;
@@ -63,8 +68,8 @@ pub(super) fn resolve(
         start: start(raw, disk, context)?,
         size,
         active: raw.active.as_ref().is_some_and(|active| *active.get_ref()),
-        type_code: type_code(raw, disk, context)?,
-        filesystem: filesystem(typed, &label, size, context)?,
+        type_code: type_code(raw, kind, disk, context)?,
+        filesystem: filesystem(typed, &label, (kind, size), context)?,
         bootloader_directory: super::boot::directory(raw, bootloader, &label, context)?,
         free,
         copies,
@@ -74,11 +79,54 @@ pub(super) fn resolve(
     })
 }
 
-fn label(typed: &Spanned<String>, context: &Context<'_>) -> Result<String> {
+/// The word of `filesystem`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ext4,
+    Swap,
+    None,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Swap => "swap",
+            Self::None => "none",
+        }
+    }
+
+    /// What a partition is, in messages.
+    fn holds(self) -> &'static str {
+        match self {
+            Self::Ext4 => "a file system",
+            Self::Swap => "a swap area",
+            Self::None => "empty",
+        }
+    }
+}
+
+fn filesystem_kind(raw: &RawPartition, context: &Context<'_>) -> Result<Kind> {
+    let kinds = [Kind::Ext4, Kind::Swap, Kind::None].map(|kind| (kind.word(), kind));
+    let typed = context.choice("filesystem", raw.filesystem.as_ref(), &kinds, &[])?;
+    Ok(typed.unwrap_or(Kind::Ext4))
+}
+
+fn label(typed: &Spanned<String>, kind: Kind, context: &Context<'_>) -> Result<String> {
     let label = context.printable("label", typed)?;
-    if label.len() > LABEL_LEN_MAX {
-        let (len, max) = (label.len(), LABEL_LEN_MAX);
-        return Err(context.error(&typed.span(), LayoutError::LabelTooLong { label, len, max }));
+    let (holder, max) = match kind {
+        Kind::Swap => ("a swap area", SWAP_LABEL_LEN_MAX),
+        Kind::Ext4 | Kind::None => ("ext4", LABEL_LEN_MAX),
+    };
+    let len = label.len();
+    if len > max {
+        let kind = LayoutError::LabelTooLong {
+            label,
+            len,
+            holder,
+            max,
+        };
+        return Err(context.error(&typed.span(), kind));
     }
     Ok(label)
 }
@@ -150,9 +198,12 @@ fn start(raw: &RawPartition, disk: &DiskSpec, context: &Context<'_>) -> Result<O
     Ok(Some(Lba(bytes.div_euclid(SECTOR_SIZE))))
 }
 
-fn type_code(raw: &RawPartition, disk: &DiskSpec, context: &Context<'_>) -> Result<u8> {
+fn type_code(raw: &RawPartition, kind: Kind, disk: &DiskSpec, context: &Context<'_>) -> Result<u8> {
     let Some(typed) = &raw.type_code else {
-        return Ok(TYPE_LINUX);
+        return Ok(match kind {
+            Kind::Swap => TYPE_SWAP,
+            Kind::Ext4 | Kind::None => TYPE_LINUX,
+        });
     };
     if disk.table == PartitionTable::None {
         let key = "type";
@@ -161,7 +212,7 @@ fn type_code(raw: &RawPartition, disk: &DiskSpec, context: &Context<'_>) -> Resu
     let text = typed.get_ref();
     let code = match text.as_str() {
         "linux" => Some(TYPE_LINUX),
-        "swap" => Some(0x82),
+        "swap" => Some(TYPE_SWAP),
         hex => hex
             .strip_prefix("0x")
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -182,17 +233,16 @@ fn type_code(raw: &RawPartition, disk: &DiskSpec, context: &Context<'_>) -> Resu
 fn filesystem(
     typed: &Spanned<RawPartition>,
     label: &str,
-    size: PartitionSize,
+    (kind, size): (Kind, PartitionSize),
     context: &Context<'_>,
 ) -> Result<Filesystem> {
     let raw = typed.get_ref();
-    let kinds = [("ext4", true), ("none", false)];
-    let is_ext4 = context
-        .choice("filesystem", raw.filesystem.as_ref(), &kinds, &[])?
-        .unwrap_or(true);
-    if is_ext4 {
-        return Ok(Filesystem::Ext4(ext4(raw.ext4.as_ref(), context)?));
-    }
+    let filesystem = match kind {
+        Kind::Ext4 => return Ok(Filesystem::Ext4(ext4(raw.ext4.as_ref(), context)?)),
+        Kind::Swap => Filesystem::Swap,
+        Kind::None => Filesystem::None,
+    };
+    let label = || label.to_owned();
     let needs_filesystem = [
         ("copy", raw.copy.first().map(Spanned::span)),
         ("files", raw.files.first().map(Spanned::span)),
@@ -202,16 +252,27 @@ fn filesystem(
     ];
     for (key, span) in needs_filesystem {
         if let Some(span) = span {
-            let label = label.to_owned();
-            return Err(context.error(&span, LayoutError::NoFilesystem { label, key }));
+            let (label, filesystem) = (label(), kind.word());
+            let kind = LayoutError::NoFilesystem {
+                label,
+                key,
+                filesystem,
+            };
+            return Err(context.error(&span, kind));
         }
     }
-    if size == PartitionSize::Auto {
-        let span = raw.size.as_ref().map_or(typed.span(), Spanned::span);
-        let label = label.to_owned();
-        return Err(context.error(&span, LayoutError::NothingToFit { label }));
+    let span = raw.size.as_ref().map_or(typed.span(), Spanned::span);
+    match size {
+        PartitionSize::Auto => {
+            let (label, holds) = (label(), kind.holds());
+            Err(context.error(&span, LayoutError::NothingToFit { label, holds }))
+        }
+        PartitionSize::Fixed(size) if kind == Kind::Swap && size < SWAP_SIZE_MIN => {
+            let label = label();
+            Err(context.error(&span, LayoutError::SwapTooSmall { label, size }))
+        }
+        PartitionSize::Fixed(_) | PartitionSize::Rest => Ok(filesystem),
     }
-    Ok(Filesystem::None)
 }
 
 fn ext4(typed: Option<&Spanned<RawExt4>>, context: &Context<'_>) -> Result<Ext4Spec> {

@@ -233,7 +233,7 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\nfilesystem = 'ext3'",
-            "lab.toml:2:14: `filesystem` is \"ext3\"; expected \"ext4\" or \"none\"",
+            "lab.toml:2:14: `filesystem` is \"ext3\"; expected \"ext4\", \"swap\" or \"none\"",
             "did you mean \"ext4\"?",
         ),
         (

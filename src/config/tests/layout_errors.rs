@@ -136,6 +136,41 @@ fn partitions_that_do_not_fit() {
             "use filesystem = \"ext4\"",
         ),
         (
+            "[[partition]]\nfilesystem = 'swap'",
+            "lab.toml:1:1: partition `partition-1` is a swap area, so size = \"auto\" means nothing",
+            "give it a size",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'swap'\nsize = '79s'",
+            "lab.toml:3:8: partition `partition-1` has 40448 bytes (39.5 KiB); a swap area has at least 40960 bytes (40 KiB)",
+            "",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\ncopy = [{ from = 'boot' }]",
+            "lab.toml:4:9: partition `partition-1` has `copy`, but filesystem = \"swap\"",
+            "use filesystem = \"ext4\"",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\nfiles = [{ path = '/a', text = '' }]",
+            "lab.toml:4:10: partition `partition-1` has `files`, but filesystem = \"swap\"",
+            "use filesystem = \"ext4\"",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\nbootloader = 'extlinux'\nactive = true",
+            "lab.toml:4:14: partition `partition-1` has `bootloader`, but filesystem = \"swap\"",
+            "use filesystem = \"ext4\"",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\next4 = { journal = false }",
+            "lab.toml:4:8: partition `partition-1` has `ext4`, but filesystem = \"swap\"",
+            "use filesystem = \"ext4\"",
+        ),
+        (
+            "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\nlabel = 'sixteen-letters.'",
+            "lab.toml:4:9: label `sixteen-letters.` has 16 bytes; a swap area holds at most 15",
+            "",
+        ),
+        (
             "[[partition]]\nlabel = 'seventeen-letters'",
             "lab.toml:2:9: label `seventeen-letters` has 17 bytes; ext4 holds at most 16",
             "",
