@@ -96,7 +96,6 @@ const PARTITION: TableKeys = TableKeys {
     ],
 };
 
-const EXCLUDE_WORKS: &str = "`exclude` takes gitignore patterns, with `!` for exceptions";
 const OWNER_WORKS: &str = "`owner` gives one owner to all that an entry copies";
 
 const COPY: TableKeys = TableKeys {
@@ -108,7 +107,7 @@ const COPY: TableKeys = TableKeys {
         key("mode", Shape::Text),
         key("exclude", Shape::Texts),
         key("cross-mounts", Shape::Boolean),
-        key("include", Shape::Later(EXCLUDE_WORKS)),
+        key("include", Shape::Texts),
         key("sparse", Shape::Text),
         key("xattrs", Shape::Texts),
         key("uid-map", Shape::Later(OWNER_WORKS)),

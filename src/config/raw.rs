@@ -73,6 +73,8 @@ pub(crate) struct RawCopy {
     #[serde(default)]
     pub(crate) exclude: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(crate) include: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(crate) cross_mounts: bool,
     #[serde(default)]
     pub(crate) xattrs: Vec<Spanned<String>>,

@@ -195,6 +195,8 @@ pub struct CopySpec {
     pub mode: Option<u16>,
     /// gitignore patterns of what is left out, relative to `from`.
     pub exclude: Vec<String>,
+    /// gitignore patterns of what alone is taken, relative to `from`; none: everything. `exclude` wins.
+    pub include: Vec<String>,
     /// Whether to descend into other file systems.
     pub cross_mounts: bool,
     /// Whether holes of the source stay holes.

@@ -4,6 +4,7 @@
 //! (inode numbers, devices, the order of readdir) reaches a [`Tree`].
 
 mod build;
+mod filter;
 mod order;
 mod scan;
 mod xattr;
@@ -384,11 +385,13 @@ pub enum TreeError {
         /// What it is.
         kind: &'static str,
     },
-    /// `exclude` is no gitignore pattern.
-    #[error("{location}: exclude pattern `{pattern}`: {reason}")]
+    /// An entry of `exclude` or `include` is no gitignore pattern.
+    #[error("{location}: {key} pattern `{pattern}`: {reason}")]
     BadPattern {
         /// The entry.
         location: Location,
+        /// `exclude` or `include`.
+        key: &'static str,
         /// The pattern.
         pattern: String,
         /// What the matcher says.

@@ -33,20 +33,14 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         None => (ImagePath::default(), true),
         Some(to) => (image_path("to", to, context)?, to.get_ref().ends_with('/')),
     };
-    for pattern in &raw.exclude {
-        check_pattern(pattern, context)?;
-    }
     Ok(CopySpec {
         from: path,
         to,
         to_is_directory,
         owner: owner(raw.owner.as_ref(), context)?,
         mode: mode(raw.mode.as_ref(), context)?,
-        exclude: raw
-            .exclude
-            .iter()
-            .map(|pattern| pattern.get_ref().clone())
-            .collect(),
+        exclude: patterns("exclude", &raw.exclude, context)?,
+        include: patterns("include", &raw.include, context)?,
         cross_mounts: raw.cross_mounts,
         sparse: sparse(raw.sparse.as_ref(), context)?,
         xattrs: xattrs(&raw.xattrs, context)?,
@@ -111,7 +105,21 @@ pub(super) fn image_path(
     ))
 }
 
-fn check_pattern(typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
+fn patterns(
+    key: &'static str,
+    typed: &[Spanned<String>],
+    context: &Context<'_>,
+) -> Result<Vec<String>> {
+    for pattern in typed {
+        check_pattern(key, pattern, context)?;
+    }
+    Ok(typed
+        .iter()
+        .map(|pattern| pattern.get_ref().clone())
+        .collect())
+}
+
+fn check_pattern(key: &'static str, typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
     let pattern = typed.get_ref().clone();
     // The root only anchors later matches; nothing is read.
     match GitignoreBuilder::new("/").add_line(None, &pattern) {
@@ -124,7 +132,7 @@ fn check_pattern(typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
             Err(context.error(
                 &typed.span(),
                 ConfigErrorKind::Pattern {
-                    key: "exclude",
+                    key,
                     pattern,
                     reason,
                 },

@@ -86,9 +86,9 @@ fn keys_and_types() {
             "",
         ),
         (
-            "[[partition]]\ncopy = [{ from = 'boot', include = ['*'] }]",
-            "lab.toml:2:26: `include` is not supported yet",
-            "`exclude` takes gitignore patterns, with `!` for exceptions",
+            "[[partition]]\ncopy = [{ from = 'boot', include = ['*', 'a{'] }]",
+            "lab.toml:2:42: `include`: `a{`: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
+            "",
         ),
         (
             "[[partition]]\ncopy = [{ from = 'boot', sparse = 'newer' }]",

@@ -44,6 +44,7 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         owner: None,
         mode: None,
         exclude: Vec::new(),
+        include: Vec::new(),
         cross_mounts: false,
         xattrs: Vec::new(),
         // Large files of the tests are holes on the host; here they stand for data.
