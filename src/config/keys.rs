@@ -35,6 +35,8 @@ pub(crate) enum Shape {
     /// An integer or a text.
     Count,
     Texts,
+    /// An array of texts, or one text.
+    IdMap,
     Table(&'static TableKeys),
     /// An array of tables.
     Tables(&'static TableKeys),
@@ -96,8 +98,6 @@ const PARTITION: TableKeys = TableKeys {
     ],
 };
 
-const OWNER_WORKS: &str = "`owner` gives one owner to all that an entry copies";
-
 const COPY: TableKeys = TableKeys {
     title: "copy",
     keys: &[
@@ -110,8 +110,8 @@ const COPY: TableKeys = TableKeys {
         key("include", Shape::Texts),
         key("sparse", Shape::Text),
         key("xattrs", Shape::Texts),
-        key("uid-map", Shape::Later(OWNER_WORKS)),
-        key("gid-map", Shape::Later(OWNER_WORKS)),
+        key("uid-map", Shape::IdMap),
+        key("gid-map", Shape::IdMap),
     ],
 };
 
@@ -174,6 +174,7 @@ impl Shape {
             Self::Size => "a size such as \"256MiB\" or a number of bytes",
             Self::Count => "an integer or \"auto\"",
             Self::Texts => "an array of texts",
+            Self::IdMap => "an array of texts, or \"all-root\"",
             Self::Table(_) => "a table",
             Self::Tables(_) => "an array of tables",
             Self::NamedTables(_) => "a table of tables",
@@ -236,7 +237,7 @@ fn check_value(
         )
     };
     match (&key.shape, value.get_ref()) {
-        (Shape::Text | Shape::Size | Shape::Count, DeValue::String(_))
+        (Shape::Text | Shape::Size | Shape::Count | Shape::IdMap, DeValue::String(_))
         | (Shape::Boolean, DeValue::Boolean(_)) => Ok(()),
         (Shape::Integer | Shape::Size | Shape::Count, DeValue::Integer(number)) => {
             // TOML promises no more than 64 bits with sign.
@@ -248,7 +249,7 @@ fn check_value(
                 )),
             }
         }
-        (Shape::Texts, DeValue::Array(items)) => {
+        (Shape::Texts | Shape::IdMap, DeValue::Array(items)) => {
             match items.iter().find(|item| !item.get_ref().is_str()) {
                 Some(item) => Err(wrong(item)),
                 None => Ok(()),

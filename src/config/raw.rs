@@ -79,6 +79,8 @@ pub(crate) struct RawCopy {
     #[serde(default)]
     pub(crate) xattrs: Vec<Spanned<String>>,
     pub(crate) sparse: Text,
+    pub(crate) uid_map: Option<Spanned<RawIdMap>>,
+    pub(crate) gid_map: Option<Spanned<RawIdMap>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,6 +127,14 @@ pub(crate) struct RawImage {
     pub(crate) layout: Text,
     pub(crate) compression: Text,
     pub(crate) manifest: Text,
+}
+
+/// A word, or ranges.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawIdMap {
+    Word(String),
+    Ranges(Vec<String>),
 }
 
 /// A number, or a text that may have a unit or be a word.

@@ -19,6 +19,7 @@ use crate::units::parse_size;
 
 pub(crate) mod boot;
 mod content;
+mod ids;
 mod images;
 pub(crate) mod layout;
 mod partition;

@@ -191,6 +191,10 @@ pub struct CopySpec {
     pub to_is_directory: bool,
     /// Owner of `to` and of all below, if given.
     pub owner: Option<Owner>,
+    /// Users of the image for those of the source; never beside `owner`.
+    pub uid_map: Option<IdMap>,
+    /// Groups of the image for those of the source; never beside `owner`.
+    pub gid_map: Option<IdMap>,
     /// Permission bits (0 to 07777) of `to` and of all below, if given.
     pub mode: Option<u16>,
     /// gitignore patterns of what is left out, relative to `from`.
@@ -215,6 +219,43 @@ pub enum Sparse {
     Auto,
     /// No holes: the bytes do not depend on how the host stores a file.
     Never,
+}
+
+/// `uid-map` or `gid-map`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMap {
+    /// All become 0.
+    AllRoot,
+    /// In the order of `host`, where they do not overlap.
+    Ranges(Vec<IdRange>),
+}
+
+/// `count` identifiers from `host` on become those from `image` on; both ends are below 2^32 - 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// First of the source.
+    pub host: u32,
+    /// First of the image.
+    pub image: u32,
+    /// How many, at least 1.
+    pub count: u32,
+}
+
+impl IdMap {
+    /// The identifier in the image; `None` outside all ranges.
+    #[must_use]
+    pub fn map(&self, id: u32) -> Option<u32> {
+        let ranges = match self {
+            Self::AllRoot => return Some(0),
+            Self::Ranges(ranges) => ranges,
+        };
+        let after = ranges.partition_point(|range| range.host <= id);
+        let range = ranges.get(after.checked_sub(1)?)?;
+        let offset = id.checked_sub(range.host)?;
+        (offset < range.count)
+            .then(|| range.image.checked_add(offset))
+            .flatten()
+    }
 }
 
 /// Numeric owner.

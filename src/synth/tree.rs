@@ -5,6 +5,7 @@
 
 mod build;
 mod filter;
+mod ids;
 mod order;
 mod scan;
 mod xattr;
@@ -397,6 +398,20 @@ pub enum TreeError {
         /// What the matcher says.
         reason: String,
     },
+    /// A user or group that no range of the map holds.
+    #[error("{location}: {}: belongs to {what} {id}, which is in no range of `{key}`", path.display())]
+    UnmappedId {
+        /// The copy entry.
+        location: Location,
+        /// The source.
+        path: PathBuf,
+        /// `user` or `group`.
+        what: &'static str,
+        /// `uid-map` or `gid-map`.
+        key: &'static str,
+        /// On the host.
+        id: u32,
+    },
     /// Limits of ext4.
     #[error("{path}: {what} is {value}; ext4 holds at most {limit}")]
     Limit {
@@ -424,6 +439,9 @@ impl TreeError {
             Self::NotADirectory { .. } => {
                 Some("name a directory; symlinks of the image are not followed".to_owned())
             }
+            Self::UnmappedId { key, id, .. } => Some(format!(
+                "add a range such as \"{id}:{id}:1\" to `{key}`, leave the file out with `exclude`, or give `owner` instead"
+            )),
             Self::BadPattern { .. } => Some("patterns follow gitignore's rules".to_owned()),
             _ => None,
         }

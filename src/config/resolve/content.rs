@@ -3,7 +3,7 @@
 use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
-use super::{Context, Result, file_type_name};
+use super::{Context, Result, file_type_name, ids};
 use crate::config::error::ConfigErrorKind;
 use crate::config::raw::{RawCopy, RawFile};
 use crate::config::spec::{CopySpec, ImagePath, InlineFile, Owner, Sparse};
@@ -33,12 +33,15 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         None => (ImagePath::default(), true),
         Some(to) => (image_path("to", to, context)?, to.get_ref().ends_with('/')),
     };
+    let (uid_map, gid_map) = ids::maps(raw, context)?;
     Ok(CopySpec {
         from: path,
         to,
         to_is_directory,
         owner: owner(raw.owner.as_ref(), context)?,
         mode: mode(raw.mode.as_ref(), context)?,
+        uid_map,
+        gid_map,
         exclude: patterns("exclude", &raw.exclude, context)?,
         include: patterns("include", &raw.include, context)?,
         cross_mounts: raw.cross_mounts,

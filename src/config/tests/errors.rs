@@ -96,11 +96,6 @@ fn keys_and_types() {
             "did you mean \"never\"?",
         ),
         (
-            "[[partition]]\ncopy = [{ from = 'boot', uid-map = '0' }]",
-            "lab.toml:2:26: `uid-map` is not supported yet",
-            "`owner` gives one owner to all that an entry copies",
-        ),
-        (
             "[[partition]]\nfiles = [{ template = '' }]",
             "lab.toml:2:12: `template` is not supported yet",
             "`text` is written as it is",

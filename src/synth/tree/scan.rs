@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::build::TreeBuilder;
 use super::filter::{Fate, Filter};
+use super::ids;
 use super::xattr::{self, LeftOut};
 use super::{
     Attributes, BlockRange, Content, DeviceNumber, NodeId, NodeKind, Special, Timestamp, TreeError,
@@ -53,7 +54,7 @@ pub(super) fn copy(
             };
             let mut scan = Scan::new(builder, spec, files, root)?;
             let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
-            scan.builder.node_mut(node).attributes = scan.attributes(&stat);
+            scan.builder.node_mut(node).attributes = scan.attributes(&stat, Path::new(""))?;
             scan.extended_attributes(node, Path::new(""))?;
             scan.descend(node)?;
             scan.finish();
@@ -279,7 +280,7 @@ impl<'a> Scan<'a> {
             FileType::Symlink => {
                 let attributes = Attributes {
                     mode: 0o777,
-                    ..self.attributes(stat)
+                    ..self.attributes(stat, path)?
                 };
                 self.leaf(parent, &found.name, path, stat, attributes, |scan| {
                     let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new());
@@ -291,7 +292,7 @@ impl<'a> Scan<'a> {
                 let Some(special) = special(other, stat) else {
                     return Err(self.host_error(path, "examined", Errno::INVAL));
                 };
-                let attributes = self.attributes(stat);
+                let attributes = self.attributes(stat, path)?;
                 let kind = |_: &mut Self| Ok(NodeKind::Special(special));
                 self.leaf(parent, &found.name, path, stat, attributes, kind)?;
             }
@@ -305,7 +306,7 @@ impl<'a> Scan<'a> {
         found: &Found,
         path: &Path,
     ) -> Result<NodeId, TreeError> {
-        let attributes = self.attributes(&found.stat);
+        let attributes = self.attributes(&found.stat, path)?;
         let directory = NodeKind::Directory(Vec::new());
         let location = &self.spec.location;
         let node = self
@@ -328,7 +329,7 @@ impl<'a> Scan<'a> {
         path: &Path,
         kind: FileType,
     ) -> Result<(), TreeError> {
-        let attributes = self.attributes(&found.stat);
+        let attributes = self.attributes(&found.stat, path)?;
         let (node, becomes) = if kind == FileType::Directory {
             (NodeKind::Directory(Vec::new()), "directory")
         } else {
@@ -357,7 +358,7 @@ impl<'a> Scan<'a> {
         relative: &Path,
         stat: &Statx,
     ) -> Result<(), TreeError> {
-        let attributes = self.attributes(stat);
+        let attributes = self.attributes(stat, relative)?;
         self.leaf(parent, name, relative, stat, attributes, |scan| {
             let index = scan
                 .files
@@ -419,13 +420,11 @@ impl<'a> Scan<'a> {
     }
 
     /// Attributes of the source with the config's overrides.
-    fn attributes(&mut self, stat: &Statx) -> Attributes {
+    fn attributes(&mut self, stat: &Statx, relative: &Path) -> Result<Attributes, TreeError> {
         self.files.note_mtime(stat.stx_mtime.tv_sec);
         let mode = self.spec.mode.unwrap_or(stat.stx_mode & 0o7777);
-        let (uid, gid) = match self.spec.owner {
-            Some(owner) => (owner.uid, owner.gid),
-            None => (stat.stx_uid, stat.stx_gid),
-        };
+        let path = || self.root.path.join(relative);
+        let owner = ids::owner(self.spec, stat.stx_uid, stat.stx_gid, path)?;
         let seen = Timestamp {
             seconds: stat.stx_mtime.tv_sec,
             nanoseconds: stat.stx_mtime.tv_nsec,
@@ -437,13 +436,13 @@ impl<'a> Scan<'a> {
             }),
             None => seen,
         };
-        Attributes {
+        Ok(Attributes {
             mode,
-            uid,
-            gid,
+            uid: owner.uid,
+            gid: owner.gid,
             mtime,
             immutable: false,
-        }
+        })
     }
 
     fn check_readable(&self, fd: &OwnedFd, found: &Found, path: &Path) -> Result<(), TreeError> {
@@ -457,9 +456,10 @@ impl<'a> Scan<'a> {
     /// Gives a node the attributes of its source.
     fn extended_attributes(&mut self, node: NodeId, relative: &Path) -> Result<(), TreeError> {
         let path = self.root.path.join(relative);
-        let set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
+        let mut set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
             host_error(self.spec, &path, "asked for extended attributes", error)
         })?;
+        ids::map_xattrs(self.spec, &mut set, &path)?;
         self.builder.set_xattrs(node, set);
         Ok(())
     }

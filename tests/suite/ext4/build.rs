@@ -42,6 +42,8 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         to: ImagePath::default(),
         to_is_directory: true,
         owner: None,
+        uid_map: None,
+        gid_map: None,
         mode: None,
         exclude: Vec::new(),
         include: Vec::new(),

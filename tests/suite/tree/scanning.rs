@@ -234,58 +234,6 @@ fn exclude_follows_the_rules_of_gitignore() {
 }
 
 #[test]
-fn include_takes_what_matches_and_the_way_to_it() {
-    let source = tempfile::tempdir().unwrap();
-    for path in [
-        "a.c",
-        "a.o",
-        "src/b.c",
-        "src/b.o",
-        "src/deep/er/c.c",
-        "docs/all/of/it",
-        "docs/draft",
-        "docs/secret",
-        "empty/none.o",
-        "vendor/v.c",
-    ] {
-        let path = source.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, "x").unwrap();
-    }
-    let deep = source.path().join("src/deep");
-    fs::set_permissions(&deep, fs::Permissions::from_mode(0o711)).unwrap();
-    let include = ["*.c", "/docs/", "!draft"];
-    let planned = plan(&[CopySpec {
-        include: include.map(str::to_owned).to_vec(),
-        exclude: vec!["vendor/".to_owned(), "secret".to_owned()],
-        ..entry(source.path(), "/", 1)
-    }]);
-    assert_eq!(
-        planned.paths(),
-        [
-            "/a.c",
-            "/docs",
-            "/docs/all",
-            "/docs/all/of",
-            "/docs/all/of/it",
-            "/src",
-            "/src/b.c",
-            "/src/deep",
-            "/src/deep/er",
-            "/src/deep/er/c.c",
-        ]
-    );
-    // Directories on the way are those of the source, not made up.
-    assert_eq!(planned.node("/src/deep").attributes.mode, 0o711);
-    // Nothing matches: the target alone.
-    let nothing = plan(&[CopySpec {
-        include: vec!["*.h".to_owned()],
-        ..entry(source.path(), "/to", 1)
-    }]);
-    assert_eq!(nothing.paths(), ["/to"]);
-}
-
-#[test]
 fn odd_and_long_names_are_kept_as_bytes() {
     let source = tempfile::tempdir().unwrap();
     let names: [&[u8]; 5] = [
