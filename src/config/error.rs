@@ -216,6 +216,14 @@ pub enum ConfigErrorKind {
         /// The map.
         key: &'static str,
     },
+    /// A device number beside what has none.
+    #[error("`{key}` is the number of a device; type = \"{word}\" has none")]
+    NumberOfNoDevice {
+        /// `major` or `minor`.
+        key: &'static str,
+        /// The type.
+        word: &'static str,
+    },
     /// No permission bits.
     #[error("`mode` is \"{value}\"; expected octal digits from \"0\" to \"07777\"")]
     Mode {

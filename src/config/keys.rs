@@ -93,7 +93,10 @@ const PARTITION: TableKeys = TableKeys {
         key("bootloader", Shape::Text),
         key("bootloader-directory", Shape::Text),
         key("copy", Shape::Tables(&COPY)),
+        key("mkdir", Shape::Tables(&DIRECTORY)),
         key("files", Shape::Tables(&FILE)),
+        key("symlink", Shape::Tables(&SYMLINK)),
+        key("device", Shape::Tables(&DEVICE)),
         key("ext4", Shape::Table(&EXT4)),
     ],
 };
@@ -123,6 +126,36 @@ const FILE: TableKeys = TableKeys {
         key("mode", Shape::Text),
         key("owner", Shape::Text),
         key("template", Shape::Later("`text` is written as it is")),
+    ],
+};
+
+const DIRECTORY: TableKeys = TableKeys {
+    title: "mkdir",
+    keys: &[
+        key("path", Shape::Text),
+        key("mode", Shape::Text),
+        key("owner", Shape::Text),
+    ],
+};
+
+const SYMLINK: TableKeys = TableKeys {
+    title: "symlink",
+    keys: &[
+        key("path", Shape::Text),
+        key("target", Shape::Text),
+        key("owner", Shape::Text),
+    ],
+};
+
+const DEVICE: TableKeys = TableKeys {
+    title: "device",
+    keys: &[
+        key("path", Shape::Text),
+        key("type", Shape::Text),
+        key("major", Shape::Integer),
+        key("minor", Shape::Integer),
+        key("mode", Shape::Text),
+        key("owner", Shape::Text),
     ],
 };
 

@@ -21,6 +21,7 @@ pub(crate) mod boot;
 mod content;
 mod ids;
 mod images;
+mod inline;
 pub(crate) mod layout;
 mod partition;
 mod vm;

@@ -118,8 +118,14 @@ pub struct PartitionSpec {
     pub free: Option<u64>,
     /// Sources, in order; later entries win.
     pub copies: Vec<CopySpec>,
-    /// Files written in the config; they come after the sources.
+    /// Directories of the config; they come after the sources.
+    pub directories: Vec<InlineDirectory>,
+    /// Files written in the config; they come after the directories.
     pub files: Vec<InlineFile>,
+    /// Symlinks of the config; they come after the files.
+    pub symlinks: Vec<InlineSymlink>,
+    /// Special files of the config; they come last.
+    pub devices: Vec<InlineDevice>,
     /// Where `[[partition]]` begins.
     pub location: Location,
 }
@@ -280,6 +286,70 @@ pub struct InlineFile {
     pub owner: Owner,
     /// Where it was typed.
     pub location: Location,
+}
+
+/// An entry of `mkdir`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineDirectory {
+    /// Where it goes; the root is possible.
+    pub path: ImagePath,
+    /// Permission bits, 0755 by default.
+    pub mode: u16,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// An entry of `symlink`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineSymlink {
+    /// Where it goes; never the root.
+    pub path: ImagePath,
+    /// Where it leads, 1 to 4095 bytes without NUL.
+    pub target: String,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// An entry of `device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineDevice {
+    /// Where it goes; never the root.
+    pub path: ImagePath,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Permission bits, 0600 by default.
+    pub mode: u16,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// `type` of a `device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A character device.
+    Character {
+        /// The driver, 0 to 4095.
+        major: u32,
+        /// The device of that driver, 0 to 2^20 - 1.
+        minor: u32,
+    },
+    /// A block device.
+    Block {
+        /// The driver, 0 to 4095.
+        major: u32,
+        /// The device of that driver, 0 to 2^20 - 1.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A Unix domain socket.
+    Socket,
 }
 
 /// `[vm]`.

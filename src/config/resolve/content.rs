@@ -1,12 +1,12 @@
-//! `copy` and `files`: what goes into a partition.
+//! `copy`: sources of a partition, and the values that all entries share.
 
 use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
 use super::{Context, Result, file_type_name, ids};
 use crate::config::error::ConfigErrorKind;
-use crate::config::raw::{RawCopy, RawFile};
-use crate::config::spec::{CopySpec, ImagePath, InlineFile, Owner, Sparse};
+use crate::config::raw::RawCopy;
+use crate::config::spec::{CopySpec, ImagePath, Owner, Sparse};
 
 /// The permission bits with set-user-id, set-group-id and sticky.
 const MODE_MAX: u16 = 0o7777;
@@ -47,32 +47,6 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         cross_mounts: raw.cross_mounts,
         sparse: sparse(raw.sparse.as_ref(), context)?,
         xattrs: xattrs(&raw.xattrs, context)?,
-        location: context.locate(&typed.span()),
-    })
-}
-
-pub(super) fn file(typed: &Spanned<RawFile>, context: &Context<'_>) -> Result<InlineFile> {
-    let raw = typed.get_ref();
-    let missing = |key| {
-        let table = "an entry of files";
-        context.error(&typed.span(), ConfigErrorKind::MissingKey { key, table })
-    };
-    let typed_path = raw.path.as_ref().ok_or_else(|| missing("path"))?;
-    let text = raw.text.as_ref().ok_or_else(|| missing("text"))?;
-    let path = image_path("path", typed_path, context)?;
-    if path.0.is_empty() || typed_path.get_ref().ends_with('/') {
-        let kind = ConfigErrorKind::ImagePath {
-            key: "path",
-            value: typed_path.get_ref().clone(),
-            rule: "it must name a file, not a directory",
-        };
-        return Err(context.error(&typed_path.span(), kind));
-    }
-    Ok(InlineFile {
-        path,
-        contents: text.clone().into_bytes(),
-        mode: mode(raw.mode.as_ref(), context)?.unwrap_or(0o644),
-        owner: owner(raw.owner.as_ref(), context)?.unwrap_or_default(),
         location: context.locate(&typed.span()),
     })
 }
@@ -187,7 +161,10 @@ fn xattrs(typed: &[Spanned<String>], context: &Context<'_>) -> Result<Vec<String
         .collect())
 }
 
-fn owner(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<Owner>> {
+pub(super) fn owner(
+    typed: Option<&Spanned<String>>,
+    context: &Context<'_>,
+) -> Result<Option<Owner>> {
     let Some(typed) = typed else {
         return Ok(None);
     };
@@ -214,7 +191,7 @@ fn owner(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Optio
     }
 }
 
-fn mode(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<u16>> {
+pub(super) fn mode(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<u16>> {
     let Some(typed) = typed else {
         return Ok(None);
     };

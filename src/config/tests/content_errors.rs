@@ -83,3 +83,59 @@ fn maps_reach_exactly_their_ranges() {
         assert_eq!(map.map(id), expected, "{id}");
     }
 }
+
+#[test]
+fn entries_of_the_config() {
+    check(&[
+        (
+            "[[partition]]\nmkdir = [{ mode = '0700' }]",
+            "lab.toml:2:10: `path` is missing in an entry of mkdir",
+            "",
+        ),
+        (
+            "[[partition]]\nsymlink = [{ path = '/a' }]",
+            "lab.toml:2:12: `target` is missing in an entry of symlink",
+            "",
+        ),
+        (
+            "[[partition]]\nsymlink = [{ path = '/a', target = '' }]",
+            "lab.toml:2:36: `target` is \"\"; expected 1 to 4095 bytes without NUL",
+            "",
+        ),
+        (
+            "[[partition]]\nsymlink = [{ path = '/a/', target = 'b' }]",
+            "lab.toml:2:21: `path` is \"/a/\"; it must name a file, not a directory",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'pipe' }]",
+            "lab.toml:2:33: `type` is \"pipe\"; expected \"char\", \"block\", \"fifo\" or \"socket\"",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'char', major = 1 }]",
+            "lab.toml:2:11: `minor` is missing in an entry of device",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 4096, minor = 0 }]",
+            "lab.toml:2:50: `major` is 4096; it must be 0 to 4095",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 1, minor = 1048576 }]",
+            "lab.toml:2:61: `minor` is 1048576; it must be 0 to 1048575",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'fifo', minor = 0 }]",
+            "lab.toml:2:49: `minor` is the number of a device; type = \"fifo\" has none",
+            "",
+        ),
+        (
+            "[[partition]]\nsize = '1MiB'\nfilesystem = 'none'\nmkdir = [{ path = '/a' }]",
+            "lab.toml:4:10: partition `partition-1` has `mkdir`, but filesystem = \"none\"",
+            "use filesystem = \"ext4\"",
+        ),
+    ]);
+}

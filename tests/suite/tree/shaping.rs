@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 
 use miragefs::config::spec::{CopySpec, IdMap, IdRange};
+use miragefs::config::{self, Environment};
+use miragefs::synth::host_file::HostFiles;
+use miragefs::synth::tree::{DeviceNumber, NodeKind, Special, TreeBuilder, TreeError};
 use rustix::fs::XattrFlags;
 
-use super::{entry, error_of, plan};
+use super::{Plan, entry, error_of, plan};
+use crate::ext4::build::TIMES;
 use crate::support::skip;
 
 #[test]
@@ -204,4 +209,136 @@ fn maps_reach_access_control_lists_and_capabilities() {
             .to_string()
             .ends_with("/f: belongs to user 200000, which is in no range of `uid-map`")
     );
+}
+
+/// The tree of the only partition of a config.
+fn plan_config(text: &str) -> Result<Plan, TreeError> {
+    let path = Path::new("/lab.toml");
+    let loaded = config::load_text(text.to_owned(), path, &Environment::default()).unwrap();
+    let partition = &loaded.spec.partitions[0];
+    let mut files = HostFiles::new();
+    let mut builder = TreeBuilder::new(loaded.spec.times);
+    for copy in &partition.copies {
+        builder.copy(copy, &mut files)?;
+    }
+    builder.entries(partition)?;
+    let (tree, warnings) = builder.finish()?;
+    Ok(Plan {
+        tree,
+        files,
+        warnings,
+    })
+}
+
+#[test]
+fn directories_files_symlinks_and_devices_of_the_config_come_in_this_order() {
+    let source = tempfile::tempdir().unwrap();
+    fs::create_dir(source.path().join("dev")).unwrap();
+    fs::write(source.path().join("dev/kept"), "x").unwrap();
+    fs::write(source.path().join("over"), "x").unwrap();
+    let text = format!(
+        r#"
+        name = "n"
+        [[partition]]
+        copy = [{{ from = "{}" }}]
+        device = [
+            {{ path = "/dev/null", type = "char", major = 1, minor = 3, mode = "0666" }},
+            {{ path = "/dev/sda", type = "block", major = 4095, minor = 1048575, owner = "0:6" }},
+            {{ path = "/run/pipe", type = "fifo" }},
+            {{ path = "/over", type = "socket" }},
+        ]
+        symlink = [
+            {{ path = "/dev/fd", target = "/proc/self/fd", owner = "3:4" }},
+            {{ path = "/over", target = "dev" }},
+        ]
+        files = [{{ path = "/made/here/f", text = "x" }}, {{ path = "/dev/fd", text = "x" }}]
+        mkdir = [
+            {{ path = "/" , mode = "0711" }},
+            {{ path = "/dev/", mode = "0700", owner = "1:2" }},
+            {{ path = "/made", mode = "1777" }},
+        ]
+        "#,
+        source.path().display()
+    );
+    let planned = plan_config(&text).unwrap();
+    assert_eq!(
+        planned.paths(),
+        [
+            "/dev",
+            "/dev/fd",
+            "/dev/kept",
+            "/dev/null",
+            "/dev/sda",
+            "/made",
+            "/made/here",
+            "/made/here/f",
+            "/over",
+            "/run",
+            "/run/pipe",
+        ]
+    );
+    for (path, mode, uid, gid) in [
+        ("/", 0o711, 0, 0),
+        ("/dev", 0o700, 1, 2),
+        ("/dev/fd", 0o777, 3, 4),
+        ("/dev/null", 0o666, 0, 0),
+        ("/dev/sda", 0o600, 0, 6),
+        ("/made", 0o1777, 0, 0),
+        ("/made/here", 0o755, 0, 0),
+        ("/run", 0o755, 0, 0),
+        ("/run/pipe", 0o600, 0, 0),
+    ] {
+        let attributes = planned.node(path).attributes;
+        assert_eq!(
+            (attributes.mode, attributes.uid, attributes.gid),
+            (mode, uid, gid),
+            "{path}"
+        );
+        assert_eq!(attributes.mtime.seconds, TIMES.default, "{path}");
+    }
+    let number = |major, minor| DeviceNumber { major, minor };
+    for (path, special) in [
+        ("/dev/null", Special::CharacterDevice(number(1, 3))),
+        ("/dev/sda", Special::BlockDevice(number(4095, 1_048_575))),
+        ("/run/pipe", Special::Fifo),
+        ("/over", Special::Socket),
+    ] {
+        let NodeKind::Special(found) = planned.node(path).kind else {
+            panic!("{path} is special")
+        };
+        assert_eq!(found, special, "{path}");
+    }
+    let NodeKind::Symlink(target) = &planned.node("/dev/fd").kind else {
+        panic!("the symlink comes after the file")
+    };
+    assert_eq!(**target, *b"/proc/self/fd");
+    for (entry, path, new, old) in [
+        (
+            "mkdir = [{ path = '/over' }]",
+            "/over",
+            "a directory",
+            "a file",
+        ),
+        (
+            "symlink = [{ path = '/dev', target = 'x' }]",
+            "/dev",
+            "a symlink",
+            "a directory",
+        ),
+        (
+            "device = [{ path = '/dev', type = 'fifo' }]",
+            "/dev",
+            "a special file",
+            "a directory",
+        ),
+    ] {
+        let from = source.path().display();
+        let text = format!("[[partition]]\ncopy = [{{ from = '{from}' }}]\n{entry}");
+        let error = plan_config(&text)
+            .err()
+            .expect("directories are not replaced");
+        let text = error.to_string();
+        let expected = format!(": {path}: {new} cannot take the place of {old}");
+        assert!(text.ends_with(&expected), "{text}");
+    }
 }
