@@ -200,6 +200,30 @@ pub enum ConfigErrorKind {
         /// As typed.
         value: String,
     },
+    /// A range of identifiers that cannot be.
+    #[error("`{key}`: \"{}\" {reason}", range.escape_default())]
+    IdRange {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        range: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Two keys that decide the same.
+    #[error("`{key}` and `owner` both say whose the files are in the image")]
+    MapBesideOwner {
+        /// The map.
+        key: &'static str,
+    },
+    /// A device number beside what has none.
+    #[error("`{key}` is the number of a device; type = \"{word}\" has none")]
+    NumberOfNoDevice {
+        /// `major` or `minor`.
+        key: &'static str,
+        /// The type.
+        word: &'static str,
+    },
     /// No permission bits.
     #[error("`mode` is \"{value}\"; expected octal digits from \"0\" to \"07777\"")]
     Mode {
@@ -313,6 +337,10 @@ impl ConfigErrorKind {
             Self::WrongType { key: "owner", .. } | Self::Owner { .. } => {
                 "owners are numeric, user:group; names would depend on the host".to_owned()
             }
+            Self::IdRange { .. } => {
+                "\"100000:0:65536\" makes 100000 of the source 0 in the image, and so on for 65536 of them".to_owned()
+            }
+            Self::MapBesideOwner { .. } => "leave one of the two out".to_owned(),
             Self::NoName { .. } => "add name = \"…\" at the top of the config".to_owned(),
             Self::NotMultiple {
                 bytes,

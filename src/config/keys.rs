@@ -35,6 +35,8 @@ pub(crate) enum Shape {
     /// An integer or a text.
     Count,
     Texts,
+    /// An array of texts, or one text.
+    IdMap,
     Table(&'static TableKeys),
     /// An array of tables.
     Tables(&'static TableKeys),
@@ -91,13 +93,13 @@ const PARTITION: TableKeys = TableKeys {
         key("bootloader", Shape::Text),
         key("bootloader-directory", Shape::Text),
         key("copy", Shape::Tables(&COPY)),
+        key("mkdir", Shape::Tables(&DIRECTORY)),
         key("files", Shape::Tables(&FILE)),
+        key("symlink", Shape::Tables(&SYMLINK)),
+        key("device", Shape::Tables(&DEVICE)),
         key("ext4", Shape::Table(&EXT4)),
     ],
 };
-
-const EXCLUDE_WORKS: &str = "`exclude` takes gitignore patterns, with `!` for exceptions";
-const OWNER_WORKS: &str = "`owner` gives one owner to all that an entry copies";
 
 const COPY: TableKeys = TableKeys {
     title: "copy",
@@ -108,11 +110,11 @@ const COPY: TableKeys = TableKeys {
         key("mode", Shape::Text),
         key("exclude", Shape::Texts),
         key("cross-mounts", Shape::Boolean),
-        key("include", Shape::Later(EXCLUDE_WORKS)),
+        key("include", Shape::Texts),
         key("sparse", Shape::Text),
         key("xattrs", Shape::Texts),
-        key("uid-map", Shape::Later(OWNER_WORKS)),
-        key("gid-map", Shape::Later(OWNER_WORKS)),
+        key("uid-map", Shape::IdMap),
+        key("gid-map", Shape::IdMap),
     ],
 };
 
@@ -124,6 +126,36 @@ const FILE: TableKeys = TableKeys {
         key("mode", Shape::Text),
         key("owner", Shape::Text),
         key("template", Shape::Later("`text` is written as it is")),
+    ],
+};
+
+const DIRECTORY: TableKeys = TableKeys {
+    title: "mkdir",
+    keys: &[
+        key("path", Shape::Text),
+        key("mode", Shape::Text),
+        key("owner", Shape::Text),
+    ],
+};
+
+const SYMLINK: TableKeys = TableKeys {
+    title: "symlink",
+    keys: &[
+        key("path", Shape::Text),
+        key("target", Shape::Text),
+        key("owner", Shape::Text),
+    ],
+};
+
+const DEVICE: TableKeys = TableKeys {
+    title: "device",
+    keys: &[
+        key("path", Shape::Text),
+        key("type", Shape::Text),
+        key("major", Shape::Integer),
+        key("minor", Shape::Integer),
+        key("mode", Shape::Text),
+        key("owner", Shape::Text),
     ],
 };
 
@@ -175,6 +207,7 @@ impl Shape {
             Self::Size => "a size such as \"256MiB\" or a number of bytes",
             Self::Count => "an integer or \"auto\"",
             Self::Texts => "an array of texts",
+            Self::IdMap => "an array of texts, or \"all-root\"",
             Self::Table(_) => "a table",
             Self::Tables(_) => "an array of tables",
             Self::NamedTables(_) => "a table of tables",
@@ -237,7 +270,7 @@ fn check_value(
         )
     };
     match (&key.shape, value.get_ref()) {
-        (Shape::Text | Shape::Size | Shape::Count, DeValue::String(_))
+        (Shape::Text | Shape::Size | Shape::Count | Shape::IdMap, DeValue::String(_))
         | (Shape::Boolean, DeValue::Boolean(_)) => Ok(()),
         (Shape::Integer | Shape::Size | Shape::Count, DeValue::Integer(number)) => {
             // TOML promises no more than 64 bits with sign.
@@ -249,7 +282,7 @@ fn check_value(
                 )),
             }
         }
-        (Shape::Texts, DeValue::Array(items)) => {
+        (Shape::Texts | Shape::IdMap, DeValue::Array(items)) => {
             match items.iter().find(|item| !item.get_ref().is_str()) {
                 Some(item) => Err(wrong(item)),
                 None => Ok(()),

@@ -60,6 +60,12 @@ pub(crate) struct RawPartition {
     pub(crate) copy: Vec<Spanned<RawCopy>>,
     #[serde(default)]
     pub(crate) files: Vec<Spanned<RawFile>>,
+    #[serde(default)]
+    pub(crate) mkdir: Vec<Spanned<RawDirectory>>,
+    #[serde(default)]
+    pub(crate) symlink: Vec<Spanned<RawSymlink>>,
+    #[serde(default)]
+    pub(crate) device: Vec<Spanned<RawDevice>>,
     pub(crate) ext4: Option<Spanned<RawExt4>>,
 }
 
@@ -73,17 +79,49 @@ pub(crate) struct RawCopy {
     #[serde(default)]
     pub(crate) exclude: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(crate) include: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(crate) cross_mounts: bool,
     #[serde(default)]
     pub(crate) xattrs: Vec<Spanned<String>>,
     pub(crate) sparse: Text,
+    pub(crate) uid_map: Option<Spanned<RawIdMap>>,
+    pub(crate) gid_map: Option<Spanned<RawIdMap>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawFile {
     pub(crate) path: Text,
-    pub(crate) text: Option<String>,
+    pub(crate) text: Text,
+    pub(crate) mode: Text,
+    pub(crate) owner: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawDirectory {
+    pub(crate) path: Text,
+    pub(crate) mode: Text,
+    pub(crate) owner: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawSymlink {
+    pub(crate) path: Text,
+    pub(crate) target: Text,
+    pub(crate) owner: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawDevice {
+    pub(crate) path: Text,
+    #[serde(rename = "type")]
+    pub(crate) kind: Text,
+    pub(crate) major: Option<Spanned<i64>>,
+    pub(crate) minor: Option<Spanned<i64>>,
     pub(crate) mode: Text,
     pub(crate) owner: Text,
 }
@@ -123,6 +161,14 @@ pub(crate) struct RawImage {
     pub(crate) layout: Text,
     pub(crate) compression: Text,
     pub(crate) manifest: Text,
+}
+
+/// A word, or ranges.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawIdMap {
+    Word(String),
+    Ranges(Vec<String>),
 }
 
 /// A number, or a text that may have a unit or be a word.

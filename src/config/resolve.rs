@@ -19,7 +19,9 @@ use crate::units::parse_size;
 
 pub(crate) mod boot;
 mod content;
+mod ids;
 mod images;
+mod inline;
 pub(crate) mod layout;
 mod partition;
 mod vm;

@@ -118,8 +118,14 @@ pub struct PartitionSpec {
     pub free: Option<u64>,
     /// Sources, in order; later entries win.
     pub copies: Vec<CopySpec>,
-    /// Files written in the config; they come after the sources.
+    /// Directories of the config; they come after the sources.
+    pub directories: Vec<InlineDirectory>,
+    /// Files written in the config; they come after the directories.
     pub files: Vec<InlineFile>,
+    /// Symlinks of the config; they come after the files.
+    pub symlinks: Vec<InlineSymlink>,
+    /// Special files of the config; they come last.
+    pub devices: Vec<InlineDevice>,
     /// Where `[[partition]]` begins.
     pub location: Location,
 }
@@ -193,10 +199,16 @@ pub struct CopySpec {
     pub to_is_directory: bool,
     /// Owner of `to` and of all below, if given.
     pub owner: Option<Owner>,
+    /// Users of the image for those of the source; never beside `owner`.
+    pub uid_map: Option<IdMap>,
+    /// Groups of the image for those of the source; never beside `owner`.
+    pub gid_map: Option<IdMap>,
     /// Permission bits (0 to 07777) of `to` and of all below, if given.
     pub mode: Option<u16>,
     /// gitignore patterns of what is left out, relative to `from`.
     pub exclude: Vec<String>,
+    /// gitignore patterns of what alone is taken, relative to `from`; none: everything. `exclude` wins.
+    pub include: Vec<String>,
     /// Whether to descend into other file systems.
     pub cross_mounts: bool,
     /// Whether holes of the source stay holes.
@@ -215,6 +227,43 @@ pub enum Sparse {
     Auto,
     /// No holes: the bytes do not depend on how the host stores a file.
     Never,
+}
+
+/// `uid-map` or `gid-map`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMap {
+    /// All become 0.
+    AllRoot,
+    /// In the order of `host`, where they do not overlap.
+    Ranges(Vec<IdRange>),
+}
+
+/// `count` identifiers from `host` on become those from `image` on; both ends are below 2^32 - 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    /// First of the source.
+    pub host: u32,
+    /// First of the image.
+    pub image: u32,
+    /// How many, at least 1.
+    pub count: u32,
+}
+
+impl IdMap {
+    /// The identifier in the image; `None` outside all ranges.
+    #[must_use]
+    pub fn map(&self, id: u32) -> Option<u32> {
+        let ranges = match self {
+            Self::AllRoot => return Some(0),
+            Self::Ranges(ranges) => ranges,
+        };
+        let after = ranges.partition_point(|range| range.host <= id);
+        let range = ranges.get(after.checked_sub(1)?)?;
+        let offset = id.checked_sub(range.host)?;
+        (offset < range.count)
+            .then(|| range.image.checked_add(offset))
+            .flatten()
+    }
 }
 
 /// Numeric owner.
@@ -239,6 +288,70 @@ pub struct InlineFile {
     pub owner: Owner,
     /// Where it was typed.
     pub location: Location,
+}
+
+/// An entry of `mkdir`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineDirectory {
+    /// Where it goes; the root is possible.
+    pub path: ImagePath,
+    /// Permission bits, 0755 by default.
+    pub mode: u16,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// An entry of `symlink`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineSymlink {
+    /// Where it goes; never the root.
+    pub path: ImagePath,
+    /// Where it leads, 1 to 4095 bytes without NUL.
+    pub target: String,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// An entry of `device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineDevice {
+    /// Where it goes; never the root.
+    pub path: ImagePath,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Permission bits, 0600 by default.
+    pub mode: u16,
+    /// Owner, 0:0 by default.
+    pub owner: Owner,
+    /// Where it was typed.
+    pub location: Location,
+}
+
+/// `type` of a `device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A character device.
+    Character {
+        /// The driver, 0 to 4095.
+        major: u32,
+        /// The device of that driver, 0 to 2^20 - 1.
+        minor: u32,
+    },
+    /// A block device.
+    Block {
+        /// The driver, 0 to 4095.
+        major: u32,
+        /// The device of that driver, 0 to 2^20 - 1.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A Unix domain socket.
+    Socket,
 }
 
 /// `[vm]`.

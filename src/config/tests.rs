@@ -10,6 +10,7 @@ use super::spec::{
 use super::{ConfigError, Environment, Loaded, STARTER, load_text};
 use crate::units::{GIB, Lba, MIB};
 
+mod content_errors;
 mod errors;
 mod includes;
 mod layout_errors;

@@ -72,9 +72,7 @@ impl<'a> PartitionTree<'a> {
         for copy in &partition.copies {
             builder.copy(copy, files)?;
         }
-        for file in &partition.files {
-            builder.inline(file)?;
-        }
+        builder.entries(partition)?;
         if let (Some(directory), Some(boot_loader)) = (&partition.bootloader_directory, boot_loader)
         {
             // Its contents say where it lies, so they are filled in when that is known.

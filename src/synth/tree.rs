@@ -4,6 +4,8 @@
 //! (inode numbers, devices, the order of readdir) reaches a [`Tree`].
 
 mod build;
+mod filter;
+mod ids;
 mod order;
 mod scan;
 mod xattr;
@@ -384,15 +386,31 @@ pub enum TreeError {
         /// What it is.
         kind: &'static str,
     },
-    /// `exclude` is no gitignore pattern.
-    #[error("{location}: exclude pattern `{pattern}`: {reason}")]
+    /// An entry of `exclude` or `include` is no gitignore pattern.
+    #[error("{location}: {key} pattern `{pattern}`: {reason}")]
     BadPattern {
         /// The entry.
         location: Location,
+        /// `exclude` or `include`.
+        key: &'static str,
         /// The pattern.
         pattern: String,
         /// What the matcher says.
         reason: String,
+    },
+    /// A user or group that no range of the map holds.
+    #[error("{location}: {}: belongs to {what} {id}, which is in no range of `{key}`", path.display())]
+    UnmappedId {
+        /// The copy entry.
+        location: Location,
+        /// The source.
+        path: PathBuf,
+        /// `user` or `group`.
+        what: &'static str,
+        /// `uid-map` or `gid-map`.
+        key: &'static str,
+        /// On the host.
+        id: u32,
     },
     /// Limits of ext4.
     #[error("{path}: {what} is {value}; ext4 holds at most {limit}")]
@@ -421,6 +439,9 @@ impl TreeError {
             Self::NotADirectory { .. } => {
                 Some("name a directory; symlinks of the image are not followed".to_owned())
             }
+            Self::UnmappedId { key, id, .. } => Some(format!(
+                "add a range such as \"{id}:{id}:1\" to `{key}`, leave the file out with `exclude`, or give `owner` instead"
+            )),
             Self::BadPattern { .. } => Some("patterns follow gitignore's rules".to_owned()),
             _ => None,
         }

@@ -2,6 +2,7 @@
 
 mod merging;
 mod scanning;
+mod shaping;
 mod staleness;
 
 use std::os::unix::ffi::OsStrExt;

@@ -1,12 +1,12 @@
-//! `copy` and `files`: what goes into a partition.
+//! `copy`: sources of a partition, and the values that all entries share.
 
 use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
-use super::{Context, Result, file_type_name};
+use super::{Context, Result, file_type_name, ids};
 use crate::config::error::ConfigErrorKind;
-use crate::config::raw::{RawCopy, RawFile};
-use crate::config::spec::{CopySpec, ImagePath, InlineFile, Owner, Sparse};
+use crate::config::raw::RawCopy;
+use crate::config::spec::{CopySpec, ImagePath, Owner, Sparse};
 
 /// The permission bits with set-user-id, set-group-id and sticky.
 const MODE_MAX: u16 = 0o7777;
@@ -33,49 +33,20 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         None => (ImagePath::default(), true),
         Some(to) => (image_path("to", to, context)?, to.get_ref().ends_with('/')),
     };
-    for pattern in &raw.exclude {
-        check_pattern(pattern, context)?;
-    }
+    let (uid_map, gid_map) = ids::maps(raw, context)?;
     Ok(CopySpec {
         from: path,
         to,
         to_is_directory,
         owner: owner(raw.owner.as_ref(), context)?,
         mode: mode(raw.mode.as_ref(), context)?,
-        exclude: raw
-            .exclude
-            .iter()
-            .map(|pattern| pattern.get_ref().clone())
-            .collect(),
+        uid_map,
+        gid_map,
+        exclude: patterns("exclude", &raw.exclude, context)?,
+        include: patterns("include", &raw.include, context)?,
         cross_mounts: raw.cross_mounts,
         sparse: sparse(raw.sparse.as_ref(), context)?,
         xattrs: xattrs(&raw.xattrs, context)?,
-        location: context.locate(&typed.span()),
-    })
-}
-
-pub(super) fn file(typed: &Spanned<RawFile>, context: &Context<'_>) -> Result<InlineFile> {
-    let raw = typed.get_ref();
-    let missing = |key| {
-        let table = "an entry of files";
-        context.error(&typed.span(), ConfigErrorKind::MissingKey { key, table })
-    };
-    let typed_path = raw.path.as_ref().ok_or_else(|| missing("path"))?;
-    let text = raw.text.as_ref().ok_or_else(|| missing("text"))?;
-    let path = image_path("path", typed_path, context)?;
-    if path.0.is_empty() || typed_path.get_ref().ends_with('/') {
-        let kind = ConfigErrorKind::ImagePath {
-            key: "path",
-            value: typed_path.get_ref().clone(),
-            rule: "it must name a file, not a directory",
-        };
-        return Err(context.error(&typed_path.span(), kind));
-    }
-    Ok(InlineFile {
-        path,
-        contents: text.clone().into_bytes(),
-        mode: mode(raw.mode.as_ref(), context)?.unwrap_or(0o644),
-        owner: owner(raw.owner.as_ref(), context)?.unwrap_or_default(),
         location: context.locate(&typed.span()),
     })
 }
@@ -111,7 +82,21 @@ pub(super) fn image_path(
     ))
 }
 
-fn check_pattern(typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
+fn patterns(
+    key: &'static str,
+    typed: &[Spanned<String>],
+    context: &Context<'_>,
+) -> Result<Vec<String>> {
+    for pattern in typed {
+        check_pattern(key, pattern, context)?;
+    }
+    Ok(typed
+        .iter()
+        .map(|pattern| pattern.get_ref().clone())
+        .collect())
+}
+
+fn check_pattern(key: &'static str, typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
     let pattern = typed.get_ref().clone();
     // The root only anchors later matches; nothing is read.
     match GitignoreBuilder::new("/").add_line(None, &pattern) {
@@ -124,7 +109,7 @@ fn check_pattern(typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
             Err(context.error(
                 &typed.span(),
                 ConfigErrorKind::Pattern {
-                    key: "exclude",
+                    key,
                     pattern,
                     reason,
                 },
@@ -176,7 +161,10 @@ fn xattrs(typed: &[Spanned<String>], context: &Context<'_>) -> Result<Vec<String
         .collect())
 }
 
-fn owner(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<Owner>> {
+pub(super) fn owner(
+    typed: Option<&Spanned<String>>,
+    context: &Context<'_>,
+) -> Result<Option<Owner>> {
     let Some(typed) = typed else {
         return Ok(None);
     };
@@ -203,7 +191,7 @@ fn owner(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Optio
     }
 }
 
-fn mode(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<u16>> {
+pub(super) fn mode(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<u16>> {
     let Some(typed) = typed else {
         return Ok(None);
     };

@@ -3,7 +3,7 @@
 use toml::Spanned;
 
 use super::layout::{LayoutError, SWAP_SIZE_MIN};
-use super::{Context, Result, content};
+use super::{Context, Result, content, inline};
 use crate::config::error::ConfigErrorKind;
 use crate::config::raw::{RawExt4, RawPartition, RawSize};
 use crate::config::spec::{
@@ -56,14 +56,6 @@ pub(super) fn resolve(
         &[("extlinux", true), ("none", false)],
         &[],
     )? == Some(true);
-    let mut copies = Vec::with_capacity(raw.copy.len());
-    for copy in &raw.copy {
-        copies.push(content::copy(copy, context)?);
-    }
-    let mut files = Vec::with_capacity(raw.files.len());
-    for file in &raw.files {
-        files.push(content::file(file, context)?);
-    }
     Ok(PartitionSpec {
         start: start(raw, disk, context)?,
         size,
@@ -72,11 +64,22 @@ pub(super) fn resolve(
         filesystem: filesystem(typed, &label, (kind, size), context)?,
         bootloader_directory: super::boot::directory(raw, bootloader, &label, context)?,
         free,
-        copies,
-        files,
+        copies: entries(&raw.copy, content::copy, context)?,
+        directories: entries(&raw.mkdir, inline::directory, context)?,
+        files: entries(&raw.files, inline::file, context)?,
+        symlinks: entries(&raw.symlink, inline::symlink, context)?,
+        devices: entries(&raw.device, inline::device, context)?,
         location: context.locate(&typed.span()),
         label,
     })
+}
+
+fn entries<T, U>(
+    typed: &[Spanned<T>],
+    resolve: fn(&Spanned<T>, &Context<'_>) -> Result<U>,
+    context: &Context<'_>,
+) -> Result<Vec<U>> {
+    typed.iter().map(|entry| resolve(entry, context)).collect()
 }
 
 /// The word of `filesystem`.
@@ -245,7 +248,10 @@ fn filesystem(
     let label = || label.to_owned();
     let needs_filesystem = [
         ("copy", raw.copy.first().map(Spanned::span)),
+        ("mkdir", raw.mkdir.first().map(Spanned::span)),
         ("files", raw.files.first().map(Spanned::span)),
+        ("symlink", raw.symlink.first().map(Spanned::span)),
+        ("device", raw.device.first().map(Spanned::span)),
         ("ext4", raw.ext4.as_ref().map(Spanned::span)),
         ("bootloader", raw.bootloader.as_ref().map(Spanned::span)),
         ("free", raw.free.as_ref().map(Spanned::span)),

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
-    Attributes, Content, Entry, Node, NodeId, NodeKind, Timestamp, Tree, TreeError, TreeWarning,
-    XattrSet, XattrSetId, order, scan,
+    Attributes, Content, DeviceNumber, Entry, Node, NodeId, NodeKind, Special, Timestamp, Tree,
+    TreeError, TreeWarning, XattrSet, XattrSetId, order, scan,
 };
-use crate::config::spec::{CopySpec, ImagePath, InlineFile, Location, Owner, Times};
+use crate::config::spec::{
+    CopySpec, DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink,
+    Location, Owner, PartitionSpec, Times,
+};
 use crate::synth::host_file::HostFiles;
 
 /// The most names that one inode may have (`EXT4_LINK_MAX`, kernel fs/ext4/ext4.h).
@@ -63,13 +66,78 @@ impl TreeBuilder {
         scan::copy(self, spec, files)
     }
 
+    /// Adds what the config itself puts into a partition: directories, files, symlinks, devices.
+    ///
+    /// # Errors
+    /// [`TreeError`] of the first entry that does not fit what is there.
+    pub fn entries(&mut self, partition: &PartitionSpec) -> Result<(), TreeError> {
+        for directory in &partition.directories {
+            self.directory(directory)?;
+        }
+        for file in &partition.files {
+            self.inline(file)?;
+        }
+        for symlink in &partition.symlinks {
+            self.symlink(symlink)?;
+        }
+        for device in &partition.devices {
+            self.device(device)?;
+        }
+        Ok(())
+    }
+
     /// Adds a file of the config.
     ///
     /// # Errors
     /// [`TreeError`] if the path meets a directory or leads through something that is none.
     pub fn inline(&mut self, file: &InlineFile) -> Result<NodeId, TreeError> {
         let attributes = self.attributes(file.mode, file.owner);
-        self.place_file(&file.path, &file.contents, attributes, &file.location)
+        let kind = inline_file(&file.contents);
+        self.place(&file.path, kind, attributes, &file.location)
+    }
+
+    /// Adds a directory of the config, or gives one that is there its attributes.
+    ///
+    /// # Errors
+    /// [`TreeError`] if the path meets or leads through something that is none.
+    pub fn directory(&mut self, directory: &InlineDirectory) -> Result<NodeId, TreeError> {
+        let attributes = self.attributes(directory.mode, directory.owner);
+        if directory.path.0.is_empty() {
+            self.node_mut(NodeId::ROOT).attributes = attributes;
+            return Ok(NodeId::ROOT);
+        }
+        let kind = NodeKind::Directory(Vec::new());
+        self.place(&directory.path, kind, attributes, &directory.location)
+    }
+
+    /// Adds a symlink of the config.
+    ///
+    /// # Errors
+    /// As [`TreeBuilder::inline`].
+    pub fn symlink(&mut self, symlink: &InlineSymlink) -> Result<NodeId, TreeError> {
+        let attributes = self.attributes(0o777, symlink.owner);
+        let kind = NodeKind::Symlink(symlink.target.as_bytes().into());
+        self.place(&symlink.path, kind, attributes, &symlink.location)
+    }
+
+    /// Adds a special file of the config.
+    ///
+    /// # Errors
+    /// As [`TreeBuilder::inline`].
+    pub fn device(&mut self, device: &InlineDevice) -> Result<NodeId, TreeError> {
+        let attributes = self.attributes(device.mode, device.owner);
+        let special = match device.kind {
+            DeviceKind::Character { major, minor } => {
+                Special::CharacterDevice(DeviceNumber { major, minor })
+            }
+            DeviceKind::Block { major, minor } => {
+                Special::BlockDevice(DeviceNumber { major, minor })
+            }
+            DeviceKind::Fifo => Special::Fifo,
+            DeviceKind::Socket => Special::Socket,
+        };
+        let kind = NodeKind::Special(special);
+        self.place(&device.path, kind, attributes, &device.location)
     }
 
     /// Adds a file of the boot loader, as `extlinux --install` leaves it, and says if it replaces another.
@@ -95,7 +163,7 @@ impl TreeBuilder {
             immutable,
             ..self.attributes(0o444, Owner::default())
         };
-        self.place_file(&path, bytes, attributes, location)
+        self.place(&path, inline_file(bytes), attributes, location)
             .map(|_| ())
     }
 
@@ -124,10 +192,10 @@ impl TreeBuilder {
         Ok((tree, self.warnings))
     }
 
-    fn place_file(
+    fn place(
         &mut self,
         path: &ImagePath,
-        contents: &[u8],
+        kind: NodeKind,
         attributes: Attributes,
         location: &Location,
     ) -> Result<NodeId, TreeError> {
@@ -135,16 +203,11 @@ impl TreeBuilder {
             return Err(TreeError::Clash {
                 location: location.clone(),
                 path: "/".to_owned(),
-                new: "a file",
+                new: kind_name(&kind),
                 old: "the root directory",
             });
         };
         let parent = self.make_directories(parents, location)?;
-        let kind = NodeKind::File {
-            size: crate::units::to_u64(contents.len()),
-            content: Content::Inline(Arc::from(contents)),
-            ranges: None,
-        };
         self.put(parent, name, attributes, kind, location)
     }
 
@@ -369,6 +432,14 @@ impl TreeBuilder {
             mtime,
             immutable: false,
         }
+    }
+}
+
+fn inline_file(contents: &[u8]) -> NodeKind {
+    NodeKind::File {
+        size: crate::units::to_u64(contents.len()),
+        content: Content::Inline(Arc::from(contents)),
+        ranges: None,
     }
 }
 

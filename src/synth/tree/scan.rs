@@ -1,14 +1,15 @@
 //! Reading the metadata of one source.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes,
     StatxFlags,
@@ -16,6 +17,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::build::TreeBuilder;
+use super::filter::{Fate, Filter};
+use super::ids;
 use super::xattr::{self, LeftOut};
 use super::{
     Attributes, BlockRange, Content, DeviceNumber, NodeId, NodeKind, Special, Timestamp, TreeError,
@@ -51,7 +54,7 @@ pub(super) fn copy(
             };
             let mut scan = Scan::new(builder, spec, files, root)?;
             let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
-            scan.builder.node_mut(node).attributes = scan.attributes(&stat);
+            scan.builder.node_mut(node).attributes = scan.attributes(&stat, Path::new(""))?;
             scan.extended_attributes(node, Path::new(""))?;
             scan.descend(node)?;
             scan.finish();
@@ -105,7 +108,7 @@ struct Scan<'a> {
     files: &'a mut HostFiles,
     directory_index: u32,
     root: Arc<SourceDirectory>,
-    exclude: Gitignore,
+    filter: Filter,
     /// Files with several names, by device and inode, joined within one copy entry.
     linked: HashMap<(u64, u64), NodeId>,
     left_out: LeftOut,
@@ -117,6 +120,22 @@ struct Scan<'a> {
 struct Found {
     name: Vec<u8>,
     stat: Statx,
+    fate: Fate,
+}
+
+/// A directory of the source and where it is in the tree.
+#[derive(Clone)]
+enum Place {
+    Made(NodeId),
+    /// It comes into the tree with the first thing below it that is taken.
+    OnTheWay(Rc<OnTheWay>),
+}
+
+struct OnTheWay {
+    above: Place,
+    found: Found,
+    path: PathBuf,
+    node: OnceCell<NodeId>,
 }
 
 impl<'a> Scan<'a> {
@@ -126,14 +145,7 @@ impl<'a> Scan<'a> {
         files: &'a mut HostFiles,
         root: SourceDirectory,
     ) -> Result<Self, TreeError> {
-        let mut patterns = GitignoreBuilder::new("");
-        for pattern in &spec.exclude {
-            let added = patterns.add_line(None, pattern);
-            added.map_err(|error| bad_pattern(spec, pattern, &error))?;
-        }
-        let exclude = patterns
-            .build()
-            .map_err(|error| bad_pattern(spec, "", &error))?;
+        let filter = Filter::new(spec)?;
         let root = Arc::new(root);
         let directory_index = files.add_directory(Arc::clone(&root));
         let may_read_all = rustix::process::geteuid().is_root();
@@ -143,7 +155,7 @@ impl<'a> Scan<'a> {
             files,
             directory_index,
             root,
-            exclude,
+            filter,
             linked: HashMap::new(),
             left_out: LeftOut::default(),
             may_read_all,
@@ -159,24 +171,60 @@ impl<'a> Scan<'a> {
 
     /// Everything below the source's root, depth first without recursion.
     fn descend(&mut self, root: NodeId) -> Result<(), TreeError> {
-        let mut pending = vec![(PathBuf::new(), root)];
-        while let Some((relative, node)) = pending.pop() {
+        let mut pending = vec![(PathBuf::new(), Place::Made(root), self.filter.at_root())];
+        while let Some((relative, place, fate)) = pending.pop() {
             let fd = match self.open_below(&relative) {
                 Ok(fd) => fd,
                 Err(error) => return Err(self.host_error(&relative, "listed", error)),
             };
-            for found in self.list(&fd, &relative)? {
+            for found in self.list(&fd, &relative, fate)? {
                 let path = relative.join(OsStr::from_bytes(&found.name));
-                if let Some(directory) = self.add(&fd, node, &found, &path)? {
-                    pending.push((path, directory));
+                if found.fate == Fate::OnTheWay {
+                    let on_the_way = OnTheWay {
+                        above: place.clone(),
+                        found,
+                        path: path.clone(),
+                        node: OnceCell::new(),
+                    };
+                    let place = Place::OnTheWay(Rc::new(on_the_way));
+                    pending.push((path, place, Fate::OnTheWay));
+                    continue;
+                }
+                let parent = self.make(&place)?;
+                if let Some(directory) = self.add(&fd, parent, &found, &path)? {
+                    pending.push((path, Place::Made(directory), Fate::Taken));
                 }
             }
         }
         Ok(())
     }
 
-    /// The names in a directory, sorted, with their metadata, without what is excluded.
-    fn list(&self, fd: &OwnedFd, relative: &Path) -> Result<Vec<Found>, TreeError> {
+    /// The node of a directory, made now with those above it if something was to be taken first.
+    fn make(&mut self, place: &Place) -> Result<NodeId, TreeError> {
+        let mut missing = Vec::new();
+        let mut at = place;
+        let mut node = loop {
+            match at {
+                Place::Made(node) => break *node,
+                Place::OnTheWay(directory) => match directory.node.get() {
+                    Some(node) => break *node,
+                    None => {
+                        missing.push(directory);
+                        at = &directory.above;
+                    }
+                },
+            }
+        };
+        while let Some(directory) = missing.pop() {
+            node = self.directory(node, &directory.found, &directory.path)?;
+            let set = directory.node.set(node);
+            debug_assert!(set.is_ok(), "only missing directories are made");
+        }
+        Ok(node)
+    }
+
+    /// The names in a directory, sorted, with their metadata, without what is left out.
+    fn list(&self, fd: &OwnedFd, relative: &Path, above: Fate) -> Result<Vec<Found>, TreeError> {
         let mut buffer = [MaybeUninit::uninit(); READDIR_BUFFER_LEN];
         let mut names = RawDir::new(fd, &mut buffer);
         let mut found = Vec::new();
@@ -194,12 +242,16 @@ impl<'a> Scan<'a> {
                 Err(error) => return Err(self.host_error(&path(), "examined", error)),
             };
             let is_directory = file_type(&stat) == FileType::Directory;
-            if !self.exclude.is_empty() && self.exclude.matched(path(), is_directory).is_ignore() {
+            let fate = self.filter.judge(path, is_directory, above);
+            // Nothing below a mount point is looked at, so nothing can be taken there.
+            let leads_nowhere = fate == Fate::OnTheWay && self.stops_at(&stat);
+            if fate == Fate::LeftOut || leads_nowhere {
                 continue;
             }
             found.push(Found {
                 name: name.to_vec(),
                 stat,
+                fate,
             });
         }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -215,22 +267,12 @@ impl<'a> Scan<'a> {
         path: &Path,
     ) -> Result<Option<NodeId>, TreeError> {
         let stat = &found.stat;
-        let attributes = self.attributes(stat);
-        let is_mount_point = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let kind = file_type(stat);
-        if is_mount_point && !self.spec.cross_mounts {
+        if self.stops_at(stat) {
             return self.mount_point(parent, found, path, kind).map(|()| None);
         }
         match kind {
-            FileType::Directory => {
-                let directory = NodeKind::Directory(Vec::new());
-                let location = &self.spec.location;
-                let node =
-                    self.builder
-                        .put(parent, &found.name, attributes, directory, location)?;
-                self.extended_attributes(node, path)?;
-                return Ok(Some(node));
-            }
+            FileType::Directory => return self.directory(parent, found, path).map(Some),
             FileType::RegularFile => {
                 self.check_readable(fd, found, path)?;
                 self.regular_file(parent, &found.name, path, stat)?;
@@ -238,7 +280,7 @@ impl<'a> Scan<'a> {
             FileType::Symlink => {
                 let attributes = Attributes {
                     mode: 0o777,
-                    ..attributes
+                    ..self.attributes(stat, path)?
                 };
                 self.leaf(parent, &found.name, path, stat, attributes, |scan| {
                     let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new());
@@ -250,11 +292,33 @@ impl<'a> Scan<'a> {
                 let Some(special) = special(other, stat) else {
                     return Err(self.host_error(path, "examined", Errno::INVAL));
                 };
+                let attributes = self.attributes(stat, path)?;
                 let kind = |_: &mut Self| Ok(NodeKind::Special(special));
                 self.leaf(parent, &found.name, path, stat, attributes, kind)?;
             }
         }
         Ok(None)
+    }
+
+    fn directory(
+        &mut self,
+        parent: NodeId,
+        found: &Found,
+        path: &Path,
+    ) -> Result<NodeId, TreeError> {
+        let attributes = self.attributes(&found.stat, path)?;
+        let directory = NodeKind::Directory(Vec::new());
+        let location = &self.spec.location;
+        let node = self
+            .builder
+            .put(parent, &found.name, attributes, directory, location)?;
+        self.extended_attributes(node, path)?;
+        Ok(node)
+    }
+
+    /// Whether another file system begins here that is not to be entered.
+    const fn stops_at(&self, stat: &Statx) -> bool {
+        stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) && !self.spec.cross_mounts
     }
 
     /// Another file system begins here: an empty directory or file stands for it.
@@ -265,7 +329,7 @@ impl<'a> Scan<'a> {
         path: &Path,
         kind: FileType,
     ) -> Result<(), TreeError> {
-        let attributes = self.attributes(&found.stat);
+        let attributes = self.attributes(&found.stat, path)?;
         let (node, becomes) = if kind == FileType::Directory {
             (NodeKind::Directory(Vec::new()), "directory")
         } else {
@@ -294,7 +358,7 @@ impl<'a> Scan<'a> {
         relative: &Path,
         stat: &Statx,
     ) -> Result<(), TreeError> {
-        let attributes = self.attributes(stat);
+        let attributes = self.attributes(stat, relative)?;
         self.leaf(parent, name, relative, stat, attributes, |scan| {
             let index = scan
                 .files
@@ -356,13 +420,11 @@ impl<'a> Scan<'a> {
     }
 
     /// Attributes of the source with the config's overrides.
-    fn attributes(&mut self, stat: &Statx) -> Attributes {
+    fn attributes(&mut self, stat: &Statx, relative: &Path) -> Result<Attributes, TreeError> {
         self.files.note_mtime(stat.stx_mtime.tv_sec);
         let mode = self.spec.mode.unwrap_or(stat.stx_mode & 0o7777);
-        let (uid, gid) = match self.spec.owner {
-            Some(owner) => (owner.uid, owner.gid),
-            None => (stat.stx_uid, stat.stx_gid),
-        };
+        let path = || self.root.path.join(relative);
+        let owner = ids::owner(self.spec, stat.stx_uid, stat.stx_gid, path)?;
         let seen = Timestamp {
             seconds: stat.stx_mtime.tv_sec,
             nanoseconds: stat.stx_mtime.tv_nsec,
@@ -374,13 +436,13 @@ impl<'a> Scan<'a> {
             }),
             None => seen,
         };
-        Attributes {
+        Ok(Attributes {
             mode,
-            uid,
-            gid,
+            uid: owner.uid,
+            gid: owner.gid,
             mtime,
             immutable: false,
-        }
+        })
     }
 
     fn check_readable(&self, fd: &OwnedFd, found: &Found, path: &Path) -> Result<(), TreeError> {
@@ -394,9 +456,10 @@ impl<'a> Scan<'a> {
     /// Gives a node the attributes of its source.
     fn extended_attributes(&mut self, node: NodeId, relative: &Path) -> Result<(), TreeError> {
         let path = self.root.path.join(relative);
-        let set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
+        let mut set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
             host_error(self.spec, &path, "asked for extended attributes", error)
         })?;
+        ids::map_xattrs(self.spec, &mut set, &path)?;
         self.builder.set_xattrs(node, set);
         Ok(())
     }
@@ -517,13 +580,5 @@ fn host_error(spec: &CopySpec, path: &Path, action: &'static str, error: Errno) 
         path: path.to_path_buf(),
         action,
         source: error.into(),
-    }
-}
-
-fn bad_pattern(spec: &CopySpec, pattern: &str, error: &ignore::Error) -> TreeError {
-    TreeError::BadPattern {
-        location: spec.location.clone(),
-        pattern: pattern.to_owned(),
-        reason: error.to_string(),
     }
 }

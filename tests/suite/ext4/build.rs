@@ -42,8 +42,11 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         to: ImagePath::default(),
         to_is_directory: true,
         owner: None,
+        uid_map: None,
+        gid_map: None,
         mode: None,
         exclude: Vec::new(),
+        include: Vec::new(),
         cross_mounts: false,
         xattrs: Vec::new(),
         // Large files of the tests are holes on the host; here they stand for data.

@@ -1,0 +1,141 @@
+//! Mistakes in what goes into a partition.
+
+use super::errors::check;
+use super::*;
+use crate::config::spec::IdMap;
+
+const RANGE_HINT: &str =
+    "\"100000:0:65536\" makes 100000 of the source 0 in the image, and so on for 65536 of them";
+
+#[test]
+fn maps_of_users_and_groups() {
+    check(&[
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', uid-map = 'root' }]",
+            "lab.toml:2:36: `uid-map`: \"root\" is not \"all-root\" nor an array of \"HOST:IMAGE:COUNT\"",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', uid-map = ['0:0'] }]",
+            "lab.toml:2:36: `uid-map`: \"0:0\" is not \"HOST:IMAGE:COUNT\", three numbers of at most 32 bits",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', gid-map = ['0:0:+1'] }]",
+            "lab.toml:2:36: `gid-map`: \"0:0:+1\" is not \"HOST:IMAGE:COUNT\", three numbers of at most 32 bits",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', gid-map = ['0:0:0'] }]",
+            "lab.toml:2:36: `gid-map`: \"0:0:0\" has no identifiers: its count is 0",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', gid-map = ['4294967294:0:2'] }]",
+            "lab.toml:2:36: `gid-map`: \"4294967294:0:2\" ends with 4294967295 on the host's side; the greatest identifier is 4294967294",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', gid-map = ['0:4294967295:1'] }]",
+            "lab.toml:2:36: `gid-map`: \"0:4294967295:1\" ends with 4294967295 on the image's side; the greatest identifier is 4294967294",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', uid-map = ['10:0:5', '0:20:11'] }]",
+            "lab.toml:2:36: `uid-map`: \"10:0:5\" overlaps \"0:20:11\" on the host's side",
+            RANGE_HINT,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', uid-map = 'all-root', owner = '0:0' }]",
+            "lab.toml:2:36: `uid-map` and `owner` both say whose the files are in the image",
+            "leave one of the two out",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', uid-map = 0 }]",
+            "lab.toml:2:36: `uid-map` is an integer; expected an array of texts, or \"all-root\"",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn maps_reach_exactly_their_ranges() {
+    let lab = Lab::new();
+    let text = "[[partition]]\ncopy = [{ from = 'boot', gid-map = 'all-root', \
+                uid-map = ['1000:0:1', '100000:0:65536', '0:4294967294:1', '101:7:1'] }]";
+    let loaded = lab.load(text).unwrap();
+    let copy = &loaded.spec.partitions[0].copies[0];
+    assert_eq!(copy.gid_map, Some(IdMap::AllRoot));
+    let map = copy.uid_map.as_ref().unwrap();
+    for (id, expected) in [
+        (0, Some(4_294_967_294)),
+        (1, None),
+        (100, None),
+        (101, Some(7)),
+        (102, None),
+        (1000, Some(0)),
+        (99_999, None),
+        (100_000, Some(0)),
+        (165_535, Some(65_535)),
+        (165_536, None),
+        (u32::MAX, None),
+    ] {
+        assert_eq!(map.map(id), expected, "{id}");
+    }
+}
+
+#[test]
+fn entries_of_the_config() {
+    check(&[
+        (
+            "[[partition]]\nmkdir = [{ mode = '0700' }]",
+            "lab.toml:2:10: `path` is missing in an entry of mkdir",
+            "",
+        ),
+        (
+            "[[partition]]\nsymlink = [{ path = '/a' }]",
+            "lab.toml:2:12: `target` is missing in an entry of symlink",
+            "",
+        ),
+        (
+            "[[partition]]\nsymlink = [{ path = '/a', target = '' }]",
+            "lab.toml:2:36: `target` is \"\"; expected 1 to 4095 bytes without NUL",
+            "",
+        ),
+        (
+            "[[partition]]\nsymlink = [{ path = '/a/', target = 'b' }]",
+            "lab.toml:2:21: `path` is \"/a/\"; it must name a file, not a directory",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'pipe' }]",
+            "lab.toml:2:33: `type` is \"pipe\"; expected \"char\", \"block\", \"fifo\" or \"socket\"",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'char', major = 1 }]",
+            "lab.toml:2:11: `minor` is missing in an entry of device",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 4096, minor = 0 }]",
+            "lab.toml:2:50: `major` is 4096; it must be 0 to 4095",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 1, minor = 1048576 }]",
+            "lab.toml:2:61: `minor` is 1048576; it must be 0 to 1048575",
+            "",
+        ),
+        (
+            "[[partition]]\ndevice = [{ path = '/a', type = 'fifo', minor = 0 }]",
+            "lab.toml:2:49: `minor` is the number of a device; type = \"fifo\" has none",
+            "",
+        ),
+        (
+            "[[partition]]\nsize = '1MiB'\nfilesystem = 'none'\nmkdir = [{ path = '/a' }]",
+            "lab.toml:4:10: partition `partition-1` has `mkdir`, but filesystem = \"none\"",
+            "use filesystem = \"ext4\"",
+        ),
+    ]);
+}
