@@ -10,10 +10,14 @@ mod error;
 mod mounts;
 mod temporary;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 pub use self::error::ExportError;
 
@@ -31,8 +35,8 @@ pub struct ExportOptions<'a> {
     pub force: bool,
     /// The directories and files that the image is made from: nothing is written there.
     pub sources: &'a [PathBuf],
-    /// The export ends with [`ExportError::Cancelled`] soon after this became true. Opening a FIFO that nobody reads,
-    /// and writing to a pipe that is full, waits regardless.
+    /// The export ends with [`ExportError::Cancelled`] soon after this became true. Writing to a pipe that is
+    /// full waits regardless.
     pub cancel: &'a AtomicBool,
 }
 
@@ -74,10 +78,32 @@ pub fn to_path(
             Ok(path)
         }
         Destination::Stream(path) => {
-            let opened = OpenOptions::new().write(true).open(&path);
-            let mut file = opened.map_err(|source| ExportError::write(&path, source))?;
+            let mut file = open_stream(&path, options.cancel)?;
             stream(image, &mut file, &path, options, progress)?;
             Ok(path)
+        }
+    }
+}
+
+/// Opens a FIFO or a character device. A FIFO that nobody reads yet is asked again and again, so that waiting for its
+/// reader can be cancelled.
+fn open_stream(path: &Path, cancel: &AtomicBool) -> Result<File, ExportError> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let fail = |source| ExportError::write(path, source);
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    loop {
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => {
+                // Only opening was not to block.
+                rustix::fs::fcntl_setfl(&fd, OFlags::empty())
+                    .map_err(|error| fail(error.into()))?;
+                return Ok(fd.into());
+            }
+            Err(Errno::NXIO) if cancel.load(Ordering::Relaxed) => {
+                return Err(ExportError::Cancelled);
+            }
+            Err(Errno::NXIO) => std::thread::sleep(PAUSE),
+            Err(error) => return Err(fail(error.into())),
         }
     }
 }

@@ -221,6 +221,11 @@ pub(super) fn mount(plan: &MountPlan) -> Result<u8, CliError> {
 }
 
 fn serve(plan: &MountPlan) -> Result<(), CliError> {
+    let loaded = load::load(&plan.config, plan.cache_size)?;
+    let sources = loaded.sources();
+    if let Some(log) = &plan.log {
+        check_log(log, &plan.mountpoint, &sources)?;
+    }
     let log = Log::start(plan.log.as_deref())?;
     if plan.readiness_pipe {
         // It fails only for a process that leads a session already, which is as good.
@@ -228,11 +233,11 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
             tracing::debug!("no session of its own: {error}");
         }
     }
-    let loaded = load::load(&plan.config, plan.cache_size)?;
     output::warn(&loaded.warnings);
     let options = MountOptions {
         mountpoint: plan.mountpoint.clone(),
-        source_directories: loaded.sources(),
+        source_name: std::path::absolute(&plan.config).unwrap_or_default().into(),
+        source_directories: sources,
         allow_other: plan.allow_other,
         threads: plan.threads,
     };
@@ -245,6 +250,32 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
         }
     };
     mount::run(&generation, &options, on_ready).map_err(|error| to_cli_error(&error))
+}
+
+/// A log inside the mount point would be hidden, and one inside a source would become part of an image.
+fn check_log(log: &Path, mountpoint: &Path, sources: &[PathBuf]) -> Result<(), CliError> {
+    let directory = log.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let Ok(directory) = directory.unwrap_or(Path::new(".")).canonicalize() else {
+        // Opening it says what is wrong.
+        return Ok(());
+    };
+    let within = |place: &Path| {
+        place
+            .canonicalize()
+            .is_ok_and(|place| directory.starts_with(place))
+    };
+    let found = std::iter::once(mountpoint)
+        .chain(sources.iter().map(PathBuf::as_path))
+        .find(|place| within(place));
+    match found {
+        None => Ok(()),
+        Some(place) => {
+            let message = format!("{}: log lies inside {}", log.display(), place.display());
+            Err(CliError::new(ErrorKind::Usage, message).with_hint(
+                "put it beside the mount point and the sources, into /var/log for example",
+            ))
+        }
+    }
 }
 
 /// Tells the parent that the images can be read, and leaves its terminal and its directory.

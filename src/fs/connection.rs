@@ -4,10 +4,11 @@
 //! do this too, but 0.18 gives up where /dev/fuse is not open to ordinary users, and ties the descriptor to a handle
 //! that unmounts the path when dropped, whatever is mounted there by then.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,17 +19,20 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use super::mountpoint::{FILE_SYSTEM_NAME, fusermount};
 
 /// Mounts on `path` and returns the descriptor that requests come from.
-pub(super) fn open(path: &Path, allow_other: bool) -> io::Result<OwnedFd> {
-    match open_as_root(path, allow_other) {
+///
+/// `source` is what tables of mounts show in front of it: by the config's path mount(8) knows which line of fstab is
+/// mounted already.
+pub(super) fn open(path: &Path, source: &OsStr, allow_other: bool) -> io::Result<OwnedFd> {
+    match open_as_root(path, source, allow_other) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_through_fusermount(path, allow_other)
+            open_through_fusermount(path, source, allow_other)
         }
         result => result,
     }
 }
 
 /// `EPERM` from `mount(2)` and `EACCES` from /dev/fuse both mean that we need fusermount3.
-fn open_as_root(path: &Path, allow_other: bool) -> io::Result<OwnedFd> {
+fn open_as_root(path: &Path, source: &OsStr, allow_other: bool) -> io::Result<OwnedFd> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
@@ -38,7 +42,7 @@ fn open_as_root(path: &Path, allow_other: bool) -> io::Result<OwnedFd> {
         if allow_other { ",allow_other" } else { "" },
     );
     rustix::mount::mount(
-        FILE_SYSTEM_NAME,
+        source,
         path,
         format!("fuse.{FILE_SYSTEM_NAME}"),
         MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV,
@@ -47,12 +51,13 @@ fn open_as_root(path: &Path, allow_other: bool) -> io::Result<OwnedFd> {
     Ok(device.into())
 }
 
-fn open_through_fusermount(path: &Path, allow_other: bool) -> io::Result<OwnedFd> {
+fn open_through_fusermount(path: &Path, source: &OsStr, allow_other: bool) -> io::Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair()?;
-    let options = format!(
-        "ro,nosuid,nodev,default_permissions,fsname={FILE_SYSTEM_NAME},subtype={FILE_SYSTEM_NAME}{}",
+    let mut options = OsString::from(format!(
+        "ro,nosuid,nodev,default_permissions,subtype={FILE_SYSTEM_NAME}{},fsname=",
         if allow_other { ",allow_other" } else { "" },
-    );
+    ));
+    options.push(escaped(source));
     // It answers on the socket that is its standard input.
     let child = Command::new(fusermount())
         .env("_FUSE_COMMFD", "0")
@@ -74,6 +79,18 @@ fn open_through_fusermount(path: &Path, allow_other: bool) -> io::Result<OwnedFd
             Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
         }
     }
+}
+
+/// A value as fusermount3 reads it: commas and backslashes have a backslash in front.
+fn escaped(value: &OsStr) -> OsString {
+    let mut bytes = Vec::with_capacity(value.len());
+    for byte in value.as_bytes() {
+        if matches!(byte, b',' | b'\\') {
+            bytes.push(b'\\');
+        }
+        bytes.push(*byte);
+    }
+    OsString::from_vec(bytes)
 }
 
 /// One byte with a descriptor beside it; `None` if the other end closed without sending one.

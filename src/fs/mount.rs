@@ -2,6 +2,7 @@
 //!
 //! Invariant: the mount is taken away by us, lazily, and only while it is still ours.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use signal_hook::iterator::{Handle, Signals};
 use super::adapter::Adapter;
 use super::connection;
 use super::mountpoint::{
-    self, Device, MountpointError, UnmountError, check_mountpoint, find_mount,
+    self, Device, FILE_SYSTEM_NAME, MountpointError, UnmountError, check_mountpoint, find_mount,
 };
 use super::view::{Owner, View};
 use crate::synth::generation::Generation;
@@ -32,12 +33,24 @@ type Workers = JoinHandle<io::Result<()>>;
 pub struct MountOptions {
     /// An empty directory.
     pub mountpoint: PathBuf,
+    /// What tables of mounts show as the source; empty for `miragefs`.
+    pub source_name: OsString,
     /// The directories that images read from; none may lie below the mount point, nor the reverse.
     pub source_directories: Vec<PathBuf>,
     /// Whether other users may read the images.
     pub allow_other: bool,
     /// Worker threads, at least 1; `None` is one per CPU, within 2 to 8.
     pub threads: Option<usize>,
+}
+
+impl MountOptions {
+    fn source_name(&self) -> &OsStr {
+        if self.source_name.is_empty() {
+            OsStr::new(FILE_SYSTEM_NAME)
+        } else {
+            &self.source_name
+        }
+    }
 }
 
 /// Why a mount could not be made or did not end well.
@@ -102,7 +115,8 @@ impl Mounted {
             gid: rustix::process::getgid().as_raw(),
         };
         let view = Arc::new(View::new(generation, owner));
-        let device_fd = connection::open(&path, options.allow_other).map_err(refused)?;
+        let device_fd =
+            connection::open(&path, options.source_name(), options.allow_other).map_err(refused)?;
         match start(Adapter::new(view), device_fd, &path, options) {
             Ok((device, session)) => Ok(Self {
                 path,
@@ -140,10 +154,14 @@ impl Mounted {
             device,
             session,
         } = self;
-        let result = join(session);
+        let Err(source) = join(session) else {
+            // The kernel has let go of it. Its device number may be another mount's by now, on the same path even, so
+            // nothing may be taken away any more.
+            return Ok(());
+        };
         // After a failure the mount may still be there, served by nobody.
         detach_device(&path, device)?;
-        result.map_err(|source| MountError::Session { path, source })
+        Err(MountError::Session { path, source })
     }
 }
 

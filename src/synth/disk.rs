@@ -9,7 +9,7 @@ use super::segments::{Segment, SegmentMap};
 use super::source::ByteSource;
 use crate::config::spec::PartitionTable;
 use crate::formats::mbr::{BOOT_CODE_LEN, BootSector, Entry, SECTORS_MAX};
-use crate::units::{ByteCount, Lba, MIB, SECTOR_SIZE, checked_round_up};
+use crate::units::{ByteCount, Lba, MIB, SECTOR_SIZE, checked_round_up, to_u64};
 
 /// Sectors of a mebibyte, on which partitions start by default.
 const MIB_SECTORS: u64 = MIB / SECTOR_SIZE;
@@ -166,7 +166,8 @@ pub fn place(
         partitions.push((Lba(start), sectors));
     }
     check_overlaps(requests, &partitions, table)?;
-    let disk_len = match disk_len {
+    let given_len = disk_len;
+    let disk_len = match given_len {
         Some(disk_len) => disk_len,
         None => furthest_end(&partitions)
             .checked_mul(SECTOR_SIZE)
@@ -178,11 +179,40 @@ pub fn place(
                     .unwrap_or_default(),
             })?,
     };
+    if let (PartitionTable::None, None, [only]) = (table, given_len, &mut *partitions) {
+        // Without a table the partition is the whole image, the rounding included.
+        only.1 = disk_len / SECTOR_SIZE;
+    }
     check_whole(requests, &partitions, table, disk_len)?;
     Ok(Placement {
         partitions,
         disk_len,
     })
+}
+
+/// The parts of a boot sector, which formats::mbr encodes as a whole.
+fn push_boot_sector(map: &mut SegmentMap, sector: &[u8; 512]) {
+    const PARTS: [(usize, &str); 8] = [
+        (BOOT_CODE_LEN, "boot sector: boot code"),
+        (444, "boot sector: disk signature"),
+        (446, "boot sector: reserved"),
+        (462, "boot sector: partition entry 1"),
+        (478, "boot sector: partition entry 2"),
+        (494, "boot sector: partition entry 3"),
+        (510, "boot sector: partition entry 4"),
+        (512, "boot sector: signature 0x55aa"),
+    ];
+    let mut start = 0;
+    for (end, what) in PARTS {
+        let bytes: Arc<[u8]> = sector.get(start..end).unwrap_or_default().into();
+        let structure = "boot sector";
+        map.push(
+            to_u64(bytes.len()),
+            what,
+            Segment::Bytes { bytes, structure },
+        );
+        start = end;
+    }
 }
 
 /// The sector after the last one that is taken.
@@ -335,9 +365,7 @@ impl DiskLayout {
     pub fn assemble(&self) -> SegmentMap {
         let mut map = SegmentMap::new();
         if self.table == PartitionTable::Mbr {
-            let bytes: Arc<[u8]> = self.boot_sector().into();
-            let structure = "boot sector";
-            map.push(SECTOR_SIZE, structure, Segment::Bytes { bytes, structure });
+            push_boot_sector(&mut map, &self.boot_sector());
         }
         let mut by_start: Vec<_> = (1_usize..).zip(&self.partitions).collect();
         by_start.sort_by_key(|(_, partition)| partition.start);

@@ -108,10 +108,14 @@ pub struct PlanOptions {
 pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanError> {
     let mut warnings = Vec::new();
     let mut files = HostFiles::new();
-    let boot_loader = spec.extlinux.as_deref().map(BootLoader::load).transpose()?;
+    let boot_loader = load_boot_loader(spec)?;
     let boot_code = match &spec.disk.boot_code {
         BootCode::None => None,
-        BootCode::File(path) => Some(load_boot_code(path)?),
+        BootCode::File(path) => Some(load_boot_code(path).map_err(|source| PlanError::Boot {
+            location: spec.disk.location.clone(),
+            what: "boot code",
+            source: Box::new(source),
+        })?),
     };
     let mut content = Fingerprint::new();
     let mut contents = Vec::with_capacity(spec.partitions.len());
@@ -256,6 +260,22 @@ impl FileSystem<'_> {
     }
 }
 
+/// The pieces of extlinux, if a partition wants them.
+fn load_boot_loader(spec: &Spec) -> Result<Option<BootLoader>, PlanError> {
+    let Some(path) = &spec.extlinux else {
+        return Ok(None);
+    };
+    let wants_it = |partition: &&PartitionSpec| partition.bootloader_directory.is_some();
+    let partition = spec.partitions.iter().find(wants_it);
+    let location = partition.map_or(&spec.disk.location, |partition| &partition.location);
+    let loaded = BootLoader::load(path).map_err(|source| PlanError::Boot {
+        location: location.clone(),
+        what: "boot loader",
+        source: Box::new(source),
+    })?;
+    Ok(Some(loaded))
+}
+
 /// `rest` of a disk that is as small as possible is nothing more than needed.
 fn is_auto(spec: &Spec, partition: &PartitionSpec) -> bool {
     match partition.size {
@@ -290,9 +310,9 @@ fn place_partitions(spec: &Spec, contents: &[Contents<'_>]) -> Result<Placement,
         DiskSize::Fixed(bytes) => Some(bytes),
         DiskSize::Auto => None,
     };
-    place(&requests, spec.disk.table, disk_len).map_err(|source| PlanError::Place {
+    place(&requests, spec.disk.table, disk_len).map_err(|reason| PlanError::Place {
         location: spec.disk.location.clone(),
-        source,
+        reason,
     })
 }
 

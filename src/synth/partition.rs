@@ -106,9 +106,9 @@ impl<'a> PartitionTree<'a> {
             size,
         };
         let location = || self.spec.location.clone();
-        Ext4Plan::new(self.tree, &params).map_err(|source| PlanError::Ext4 {
+        Ext4Plan::new(self.tree, &params).map_err(|reason| PlanError::Ext4 {
             location: location(),
-            source,
+            reason,
         })
     }
 }
@@ -135,7 +135,13 @@ pub(super) fn finish(
             total_sectors: sectors,
             directory: &path_bytes(directory),
         };
-        let installed = boot_loader.install(&target)?;
+        let installed = boot_loader
+            .install(&target)
+            .map_err(|source| PlanError::Boot {
+                location: partition.location.clone(),
+                what: "boot loader",
+                source: Box::new(source),
+            })?;
         plan.replace_inline(node, installed.ldlinux_sys);
         boot_sector = Some(installed.boot_sector);
     }
@@ -225,11 +231,11 @@ pub(super) fn swap(
         .checked_mul(SECTOR_SIZE)
         .expect("placed partitions end below 2^64 bytes");
     let uuid = uuid(spec, partition);
-    let header = SwapHeader::new(len, uuid.into_bytes(), &partition.label).map_err(|source| {
+    let header = SwapHeader::new(len, uuid.into_bytes(), &partition.label).map_err(|reason| {
         PlanError::Swap {
             location: partition.location.clone(),
             label: partition.label.clone(),
-            source,
+            reason,
         }
     })?;
     let report = FilesystemReport {

@@ -19,34 +19,41 @@ pub enum PlanError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// A file system.
-    #[error("{location}: {source}")]
+    #[error("{location}: {reason}")]
     Ext4 {
         /// The partition in the config.
         location: Location,
         /// What does not fit.
-        source: Ext4Error,
+        reason: Ext4Error,
     },
     /// A swap area.
-    #[error("{location}: partition `{label}`: {source}")]
+    #[error("{location}: partition `{label}`: {reason}")]
     Swap {
         /// The partition in the config.
         location: Location,
         /// The partition.
         label: String,
         /// What does not fit.
-        source: SwapError,
+        reason: SwapError,
     },
     /// The disk.
-    #[error("{location}: {source}")]
+    #[error("{location}: {reason}")]
     Place {
         /// The disk in the config.
         location: Location,
         /// What does not fit.
-        source: PlaceError,
+        reason: PlaceError,
     },
     /// The boot loader or the boot code.
-    #[error(transparent)]
-    Boot(#[from] BootError),
+    #[error("{location}: {what} cannot be used")]
+    Boot {
+        /// What asks for it in the config.
+        location: Location,
+        /// `boot loader` or `boot code`.
+        what: &'static str,
+        /// What is wrong with it.
+        source: Box<BootError>,
+    },
     /// The boot loader's configuration file.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -78,16 +85,33 @@ impl PlanError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Tree(error) => error.hint(),
-            Self::Ext4 { source, .. } => source.hint(),
-            Self::Boot(error) => error.hint().map(str::to_owned),
+            Self::Ext4 { reason, .. } => reason.hint(),
+            Self::Boot { source, .. } => source.hint().map(str::to_owned),
             Self::Place {
-                source: PlaceError::BeyondDisk { .. } | PlaceError::NothingLeft { .. },
+                reason: PlaceError::BeyondDisk { .. } | PlaceError::NothingLeft { .. },
                 ..
             } => Some("make the disk larger, or set its size to \"auto\"".to_owned()),
             Self::Swap {
-                source: SwapError::TooSmall { .. },
+                reason: SwapError::TooSmall { .. },
                 ..
             } => Some("make the disk larger, or the partitions before it smaller".to_owned()),
+            Self::BootFileTooLarge { .. } => {
+                Some("put it into another partition, or boot something smaller".to_owned())
+            }
+            Self::Place {
+                reason: PlaceError::Overlap { .. },
+                ..
+            } => Some(
+                "leave out `start`, and each partition begins behind the one before it".to_owned(),
+            ),
+            Self::Place {
+                reason: PlaceError::BeyondMbr { .. },
+                ..
+            } => Some(
+                "`table = \"none\"` makes one file system of the whole disk, without that limit"
+                    .to_owned(),
+            ),
+            Self::Read(_) => Some("the file changed just now: try again".to_owned()),
             _ => None,
         }
     }

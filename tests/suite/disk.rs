@@ -227,7 +227,7 @@ fn the_unaligned_disk_conforms() {
     assert_eq!(end, disk.len());
     let run = disk.run_at(0);
     assert!(
-        matches!(run.origin, Origin::Computed(_)) && run.len == 512,
+        matches!(run.origin, Origin::Computed(_)) && run.len == 440,
         "{run:?}"
     );
     check_byte_source(&**disk);

@@ -86,7 +86,8 @@ fn debugfs_agrees() {
             .collect()
     };
 
-    assert_eq!(what(0), ["boot sector"]);
+    assert_eq!(what(0), ["boot sector: boot code"]);
+    assert_eq!(what(446), ["boot sector: partition entry 1"]);
     let superblock = what(PARTITION_OFFSET + 1024);
     assert_eq!(superblock.first().unwrap(), "partition 1 \"data\"");
     assert!(

@@ -425,6 +425,7 @@ fn a_later_mount_on_the_same_path_stays() {
     let first = mount.take();
     first.detach().unwrap();
     let options = MountOptions {
+        source_name: std::ffi::OsString::new(),
         mountpoint: mount.path().to_path_buf(),
         ..MountOptions::default()
     };

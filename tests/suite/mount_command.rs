@@ -275,10 +275,34 @@ fn ordinary_users_mount_through_fusermount3() {
     assert!(result.status.success(), "{}", stderr(&result));
     let text = String::from_utf8_lossy(&result.stdout);
     let lines: Vec<_> = text.lines().collect();
-    assert!(
-        lines[0].starts_with("fuse.miragefs miragefs ro,nosuid,nodev,"),
-        "{text}"
+    // The source is the config, by which mount(8) knows the line of fstab.
+    let shown = format!(
+        "fuse.miragefs {} ro,nosuid,nodev,",
+        workspace.config().display()
     );
+    assert!(lines[0].starts_with(&shown), "{text}");
     assert!(lines[0].contains("default_permissions"), "{text}");
     assert_eq!(lines[1..], ["65534:65534 444", "gone"]);
+}
+
+#[test]
+fn a_log_that_would_be_hidden_or_copied_is_refused() {
+    if !require_fuse() {
+        return;
+    }
+    let workspace = Workspace::new();
+    let log = workspace.mountpoint().join("log");
+    let mut command = workspace.miragefs();
+    command
+        .arg("mount")
+        .arg(workspace.config())
+        .arg(workspace.mountpoint());
+    let refused = output(command.arg("--log").arg(&log));
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("log lies inside"),
+        "{}",
+        stderr(&refused)
+    );
+    assert!(!log.exists());
 }

@@ -166,6 +166,7 @@ impl TestMount {
     pub(crate) fn with_threads(images: Vec<Arc<Image>>, threads: Option<usize>) -> Self {
         let dir = tempfile::tempdir().expect("temporary directories can be made");
         let options = MountOptions {
+            source_name: std::ffi::OsString::new(),
             mountpoint: dir.path().to_path_buf(),
             threads,
             ..MountOptions::default()

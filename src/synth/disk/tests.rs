@@ -246,7 +246,14 @@ fn explanations_name_number_and_label() {
             .map(|Step { what, offset }| (what, offset))
             .next()
     };
-    assert_eq!(explain(5), Some(("boot sector".to_owned(), 5)));
+    for (offset, what, within) in [
+        (5, "boot sector: boot code", 5),
+        (443, "boot sector: disk signature", 3),
+        (462, "boot sector: partition entry 2", 0),
+        (511, "boot sector: signature 0x55aa", 1),
+    ] {
+        assert_eq!(explain(offset), Some((what.to_owned(), within)));
+    }
     assert_eq!(explain(513), Some(("partition 2 \"first\"".to_owned(), 1)));
     assert_eq!(explain(6 * 512), Some(("unpartitioned gap".to_owned(), 0)));
     assert_eq!(

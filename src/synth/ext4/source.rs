@@ -140,10 +140,13 @@ impl Ext4 {
             Place::Superblock { group: 0 } => "superblock".to_owned(),
             Place::Superblock { group } => format!("backup superblock in group {group}"),
             Place::GroupDescriptors { index } => {
-                format!(
-                    "group descriptor {}",
-                    index * (BLOCK_SIZE / GROUP_DESC_SIZE) + offset_in_block / GROUP_DESC_SIZE
-                )
+                let group =
+                    index * (BLOCK_SIZE / GROUP_DESC_SIZE) + offset_in_block / GROUP_DESC_SIZE;
+                if group < plan.layout.group_count {
+                    format!("group descriptor {group}")
+                } else {
+                    "unused space behind the group descriptors".to_owned()
+                }
             }
             Place::ReservedGdt { group } => {
                 format!("reserved group descriptor block in group {group}")

@@ -23,6 +23,9 @@ const TAKEN: [&str; 4] = [
 /// Never taken: they are the host's own, and would be wrong in the image.
 const NEVER: [&str; 3] = ["trusted.overlay.*", "security.ima", "security.evm"];
 
+/// The attribute whose first entries are the permission bits.
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+
 /// What becomes of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -84,7 +87,12 @@ pub(super) fn read(
             Fate::Unwanted => {}
             Fate::Left => left_out.add(name, path),
             Fate::Taken => match grown(|buffer| rustix::fs::lgetxattr(path, name, buffer)) {
-                Ok(value) => set.push((name.into(), value.into())),
+                Ok(mut value) => {
+                    if let Some(mode) = spec.mode.filter(|_| name == ACCESS_ACL) {
+                        change_mode(&mut value, mode);
+                    }
+                    set.push((name.into(), value.into()));
+                }
                 // Removed since it was listed.
                 Err(Errno::NODATA) => {}
                 Err(error) => return Err(error),
@@ -106,6 +114,38 @@ fn grown(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Er
             Ok(large)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// What `chmod` does to an access ACL: the owner's and the others' entries follow the mode, and the group's bits are the
+/// mask's where there is one (kernel fs/posix_acl.c, `__posix_acl_chmod_masq`).
+fn change_mode(acl: &mut [u8], mode: u16) {
+    const HEADER_LEN: usize = 4;
+    const ENTRY_LEN: usize = 8;
+    const USER_OBJ: u16 = 0x01;
+    const GROUP_OBJ: u16 = 0x04;
+    const MASK: u16 = 0x10;
+    const OTHER: u16 = 0x20;
+    let entries = acl.get_mut(HEADER_LEN..).unwrap_or_default();
+    let tag = |entry: &[u8]| {
+        entry
+            .first_chunk()
+            .map_or(0, |tag| u16::from_le_bytes(*tag))
+    };
+    let has_mask = entries
+        .chunks_exact(ENTRY_LEN)
+        .any(|entry| tag(entry) == MASK);
+    for entry in entries.chunks_exact_mut(ENTRY_LEN) {
+        let bits = match tag(entry) {
+            USER_OBJ => mode >> 6,
+            MASK => mode >> 3,
+            GROUP_OBJ if !has_mask => mode >> 3,
+            OTHER => mode,
+            _ => continue,
+        };
+        if let Some(permissions) = entry.get_mut(2..4) {
+            permissions.copy_from_slice(&(bits & 7).to_le_bytes());
+        }
     }
 }
 
@@ -165,5 +205,28 @@ mod tests {
                 "{name} {patterns:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_acl_follows_the_mode_as_with_chmod() {
+        let acl = |entries: &[(u16, u16)]| {
+            let mut bytes = 2_u32.to_le_bytes().to_vec();
+            for (tag, permissions) in entries {
+                bytes.extend(tag.to_le_bytes());
+                bytes.extend(permissions.to_le_bytes());
+                bytes.extend(5_u32.to_le_bytes());
+            }
+            bytes
+        };
+        // user::rw- user:5:rw- group::r-- mask::rw- other::r--, then chmod 640 as setfacl shows it.
+        let mut with_mask = acl(&[(1, 6), (2, 6), (4, 4), (0x10, 6), (0x20, 4)]);
+        change_mode(&mut with_mask, 0o640);
+        assert_eq!(
+            with_mask,
+            acl(&[(1, 6), (2, 6), (4, 4), (0x10, 4), (0x20, 0)])
+        );
+        let mut without_mask = acl(&[(1, 7), (4, 7), (0x20, 7)]);
+        change_mode(&mut without_mask, 0o4751);
+        assert_eq!(without_mask, acl(&[(1, 7), (4, 5), (0x20, 1)]));
     }
 }
