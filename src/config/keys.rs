@@ -123,6 +123,7 @@ const FILE: TableKeys = TableKeys {
     keys: &[
         key("path", Shape::Text),
         key("text", Shape::Text),
+        key("base64", Shape::Text),
         key("mode", Shape::Text),
         key("owner", Shape::Text),
         key("template", Shape::Later("`text` is written as it is")),

@@ -94,6 +94,7 @@ pub(crate) struct RawCopy {
 pub(crate) struct RawFile {
     pub(crate) path: Text,
     pub(crate) text: Text,
+    pub(crate) base64: Text,
     pub(crate) mode: Text,
     pub(crate) owner: Text,
 }

@@ -139,3 +139,45 @@ fn entries_of_the_config() {
         ),
     ]);
 }
+
+#[test]
+fn base64_contents() {
+    let hint = "`base64 -w0 FILE` prints it; white space between characters is fine";
+    check(&[
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '', base64 = '' }]",
+            "lab.toml:2:45: `base64` and `text` are both given; a file has one of them",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = ' AA\tA_' }]",
+            "lab.toml:2:34: `base64`: character 6 is `_`, which is not of base64",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'A üAA' }]",
+            "lab.toml:2:34: `base64`: character 3 is `\\u{fc}`, which is not of base64",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'AAAAA' }]",
+            "lab.toml:2:34: `base64`: ends after 5 characters, not a multiple of 4; the end is filled up with `=`",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'AAA' }]",
+            "lab.toml:2:34: `base64`: ends after 3 characters, not a multiple of 4; the end is filled up with `=`",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'AA B=' }]",
+            "lab.toml:2:34: `base64`: character 4, the last, has bits of a byte that does not follow",
+            hint,
+        ),
+    ]);
+    let text = "[[partition]]\nfiles = [{ path = '/a', base64 = '/wAK\t+g==' }, { path = '/b', base64 = '' }]";
+    let spec = Lab::new().load(text).unwrap().spec;
+    let files = &spec.partitions[0].files;
+    assert_eq!(files[0].contents, [0xff, 0x00, 0x0a, 0xfa]);
+    assert!(files[1].contents.is_empty());
+}
