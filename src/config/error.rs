@@ -247,6 +247,28 @@ pub enum ConfigErrorKind {
     /// No base64.
     #[error("`base64`: {0}")]
     Base64(Base64Error),
+    /// A name that cannot stand between braces.
+    #[error("variable `{}` has a name with more than letters, digits, `_` and `-`", name.escape_default())]
+    VariableName {
+        /// As typed.
+        name: String,
+    },
+    /// No such variable.
+    #[error("`text`: `{{{{{}}}}}`: {reason}", name.escape_default())]
+    UnknownVariable {
+        /// As typed.
+        name: String,
+        /// Why.
+        reason: String,
+        /// One that was probably meant.
+        nearest: Option<String>,
+    },
+    /// Braces without a name.
+    #[error("`text`: line {line}: `{{{{` is not followed by a name and `}}}}`")]
+    Braces {
+        /// Line of the text, from 1.
+        line: usize,
+    },
     /// A device number beside what has none.
     #[error("`{key}` is the number of a device; type = \"{word}\" has none")]
     NumberOfNoDevice {
@@ -375,6 +397,14 @@ impl ConfigErrorKind {
             Self::Base64(_) => {
                 "`base64 -w0 FILE` prints it; white space between characters is fine".to_owned()
             }
+            Self::UnknownVariable { nearest: Some(name), .. } => {
+                format!("did you mean `{{{{{name}}}}}`?")
+            }
+            Self::UnknownVariable { .. } => {
+                "[variables] holds the names, as in name = \"value\"; `{{{{` is a literal `{{`"
+                    .to_owned()
+            }
+            Self::Braces { .. } => "write `{{{{` for a literal `{{`".to_owned(),
             Self::NoName { .. } => "add name = \"…\" at the top of the config".to_owned(),
             Self::NotMultiple {
                 bytes,

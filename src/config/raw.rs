@@ -19,6 +19,8 @@ pub(crate) struct RawConfig {
     /// Followed while the document was put together.
     #[serde(rename = "include")]
     pub(crate) _include: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<Spanned<String>, RawVariable>,
     pub(crate) disk: Option<Spanned<RawDisk>>,
     #[serde(default)]
     pub(crate) bootloader: RawBootloader,
@@ -162,6 +164,14 @@ pub(crate) struct RawImage {
     pub(crate) layout: Text,
     pub(crate) compression: Text,
     pub(crate) manifest: Text,
+}
+
+/// The value of a variable.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawVariable {
+    Number(i64),
+    Text(String),
 }
 
 /// A word, or ranges.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::boot::{BootLoader, InstallTarget};
 use super::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
-use super::fingerprint;
 use super::host_file::HostFiles;
+use super::identifiers::{Identifiers, file_system_uuid};
 use super::plan_error::{PlanError, PlanWarning};
 use super::syslinux_config;
 use super::tree::{Content, NodeId, NodeKind, Tree, TreeBuilder, TreeCounts};
@@ -65,7 +65,7 @@ impl<'a> PartitionTree<'a> {
         for copy in &partition.copies {
             builder.copy(copy, files)?;
         }
-        builder.entries(partition)?;
+        builder.entries(partition, &Identifiers::of(spec))?;
         if let (Some(directory), Some(boot_loader)) = (&partition.bootloader_directory, boot_loader)
         {
             // Its contents say where it lies, so they are filled in when that is known.
@@ -94,7 +94,7 @@ impl<'a> PartitionTree<'a> {
         let params = Ext4Params {
             spec: self.ext4,
             label: &self.spec.label,
-            uuid: fingerprint::uuid(&spec.seed, &format!("file system {}", self.spec.label)),
+            uuid: file_system_uuid(&spec.seed, self.spec),
             time: spec.times.default,
             size,
         };
@@ -198,8 +198,7 @@ pub(super) fn check_boot(
 pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) -> FilesystemReport {
     let (free_bytes, free_inodes, inode_count) = plan.free();
     FilesystemReport {
-        uuid: fingerprint::uuid(&spec.seed, &format!("file system {}", partition.label))
-            .to_string(),
+        uuid: file_system_uuid(&spec.seed, partition).to_string(),
         counts: plan.tree().counts(),
         free_bytes,
         free_inodes,

@@ -11,7 +11,7 @@ use super::{Context, Result};
 use crate::config::error::{Base64Error, ConfigErrorKind};
 use crate::config::raw::{RawDevice, RawDirectory, RawFile, RawSymlink, Text};
 use crate::config::spec::{
-    DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink,
+    DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink, Piece,
 };
 
 /// Linux has 12 bits for the driver and 20 for its device.
@@ -52,7 +52,8 @@ pub(super) fn file(typed: &Spanned<RawFile>, context: &Context<'_>) -> Result<In
     };
     Ok(InlineFile {
         path: leaf_path(path, context)?,
-        contents,
+        // Names in a text are replaced when all partitions are known.
+        contents: vec![Piece::Bytes(contents)],
         mode: mode(raw.mode.as_ref(), context)?.unwrap_or(0o644),
         owner: owner(raw.owner.as_ref(), context)?.unwrap_or_default(),
         location: context.locate(&typed.span()),

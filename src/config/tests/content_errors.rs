@@ -2,7 +2,7 @@
 
 use super::errors::check;
 use super::*;
-use crate::config::spec::IdMap;
+use crate::config::spec::{IdMap, Piece};
 
 const RANGE_HINT: &str =
     "\"100000:0:65536\" makes 100000 of the source 0 in the image, and so on for 65536 of them";
@@ -178,6 +178,56 @@ fn base64_contents() {
     let text = "[[partition]]\nfiles = [{ path = '/a', base64 = '/wAK\t+g==' }, { path = '/b', base64 = '' }]";
     let spec = Lab::new().load(text).unwrap().spec;
     let files = &spec.partitions[0].files;
-    assert_eq!(files[0].contents, [0xff, 0x00, 0x0a, 0xfa]);
-    assert!(files[1].contents.is_empty());
+    assert_eq!(
+        files[0].contents,
+        [Piece::Bytes(vec![0xff, 0x00, 0x0a, 0xfa])]
+    );
+    assert_eq!(files[1].contents, [Piece::Bytes(Vec::new())]);
+}
+
+#[test]
+fn variables() {
+    let hint = "[variables] holds the names, as in name = \"value\"; `{{{{` is a literal `{{`";
+    check(&[
+        (
+            "[variables]\n'a b' = 1\n[[partition]]",
+            "lab.toml:2:1: variable `a b` has a name with more than letters, digits, `_` and `-`",
+            "",
+        ),
+        (
+            "[variables]\na = true\n[[partition]]",
+            "lab.toml:2:5: `variables` is a boolean; expected a table of texts and integers",
+            "",
+        ),
+        (
+            "[variables]\nuser = 'x'\n[[partition]]\nfiles = [{ path = '/a', text = '{{usr}}' }]",
+            "lab.toml:4:32: `text`: `{{usr}}`: there is no such variable",
+            "did you mean `{{user}}`?",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '{{x}}' }]",
+            "lab.toml:2:32: `text`: `{{x}}`: there is no such variable",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '{{partition.partition-2.uuid}}' }]",
+            "lab.toml:2:32: `text`: `{{partition.partition-2.uuid}}`: there is no such variable",
+            "did you mean `{{partition.partition-1.uuid}}`?",
+        ),
+        (
+            "[disk]\ntable = 'none'\n[[partition]]\nlabel = 'r'\nfiles = [{ path = '/a', text = '{{partition.r.partuuid}}' }]",
+            "lab.toml:5:32: `text`: `{{partition.r.partuuid}}`: without a partition table there is none",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = \"a\\n{{x}\" }]",
+            "lab.toml:2:32: `text`: line 2: `{{` is not followed by a name and `}}`",
+            "write `{{{{` for a literal `{{`",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '{{}}' }]",
+            "lab.toml:2:32: `text`: line 1: `{{` is not followed by a name and `}}`",
+            "write `{{{{` for a literal `{{`",
+        ),
+    ]);
 }
