@@ -11,6 +11,7 @@ pub mod fingerprint;
 pub mod generation;
 pub mod grain_map;
 pub mod host_file;
+pub mod identifiers;
 pub mod ova;
 pub mod partition;
 pub mod plan_error;

@@ -70,6 +70,31 @@ impl std::error::Error for ConfigError {
     }
 }
 
+/// Why a text is no base64; characters are counted from 1.
+#[derive(Debug, Error)]
+pub enum Base64Error {
+    /// A character of no meaning.
+    #[error("character {offset} is `{}`, which is not of base64", found.escape_default())]
+    Character {
+        /// Where.
+        offset: usize,
+        /// What.
+        found: char,
+    },
+    /// The last one says more than there are bytes.
+    #[error("character {offset}, the last, has bits of a byte that does not follow")]
+    LastCharacter {
+        /// Where.
+        offset: usize,
+    },
+    /// Not four characters for each three bytes.
+    #[error("ends after {count} characters, not a multiple of 4; the end is filled up with `=`")]
+    Length {
+        /// How many there are, white space aside.
+        count: usize,
+    },
+}
+
 /// What is wrong.
 #[derive(Debug, Error)]
 pub enum ConfigErrorKind {
@@ -216,6 +241,34 @@ pub enum ConfigErrorKind {
         /// The map.
         key: &'static str,
     },
+    /// Two keys for the contents of one file.
+    #[error("`base64` and `text` are both given; a file has one of them")]
+    TwoContents,
+    /// No base64.
+    #[error("`base64`: {0}")]
+    Base64(Base64Error),
+    /// A name that cannot stand between braces.
+    #[error("variable `{}` has a name with more than letters, digits, `_` and `-`", name.escape_default())]
+    VariableName {
+        /// As typed.
+        name: String,
+    },
+    /// No such variable.
+    #[error("`text`: `{{{{{}}}}}`: {reason}", name.escape_default())]
+    UnknownVariable {
+        /// As typed.
+        name: String,
+        /// Why.
+        reason: String,
+        /// One that was probably meant.
+        nearest: Option<String>,
+    },
+    /// Braces without a name.
+    #[error("`text`: line {line}: `{{{{` is not followed by a name and `}}}}`")]
+    Braces {
+        /// Line of the text, from 1.
+        line: usize,
+    },
     /// A device number beside what has none.
     #[error("`{key}` is the number of a device; type = \"{word}\" has none")]
     NumberOfNoDevice {
@@ -341,6 +394,17 @@ impl ConfigErrorKind {
                 "\"100000:0:65536\" makes 100000 of the source 0 in the image, and so on for 65536 of them".to_owned()
             }
             Self::MapBesideOwner { .. } => "leave one of the two out".to_owned(),
+            Self::Base64(_) => {
+                "`base64 -w0 FILE` prints it; white space between characters is fine".to_owned()
+            }
+            Self::UnknownVariable { nearest: Some(name), .. } => {
+                format!("did you mean `{{{{{name}}}}}`?")
+            }
+            Self::UnknownVariable { .. } => {
+                "[variables] holds the names, as in name = \"value\"; `{{{{` is a literal `{{`"
+                    .to_owned()
+            }
+            Self::Braces { .. } => "write `{{{{` for a literal `{{`".to_owned(),
             Self::NoName { .. } => "add name = \"…\" at the top of the config".to_owned(),
             Self::NotMultiple {
                 bytes,

@@ -40,10 +40,10 @@ pub(crate) enum Shape {
     Table(&'static TableKeys),
     /// An array of tables.
     Tables(&'static TableKeys),
+    /// A table of texts and integers with free names.
+    Variables,
     /// A table of tables with free names.
     NamedTables(&'static TableKeys),
-    /// Known, but it does nothing yet; says what works.
-    Later(&'static str),
 }
 
 const fn key(name: &'static str, shape: Shape) -> Key {
@@ -58,6 +58,7 @@ pub(crate) const ROOT: TableKeys = TableKeys {
         key("name", Shape::Text),
         key("seed", Shape::Text),
         key("source-date-epoch", Shape::Integer),
+        key("variables", Shape::Variables),
         key("disk", Shape::Table(&DISK)),
         key("bootloader", Shape::Table(&BOOTLOADER)),
         key("partition", Shape::Tables(&PARTITION)),
@@ -123,9 +124,9 @@ const FILE: TableKeys = TableKeys {
     keys: &[
         key("path", Shape::Text),
         key("text", Shape::Text),
+        key("base64", Shape::Text),
         key("mode", Shape::Text),
         key("owner", Shape::Text),
-        key("template", Shape::Later("`text` is written as it is")),
     ],
 };
 
@@ -210,8 +211,8 @@ impl Shape {
             Self::IdMap => "an array of texts, or \"all-root\"",
             Self::Table(_) => "a table",
             Self::Tables(_) => "an array of tables",
+            Self::Variables => "a table of texts and integers",
             Self::NamedTables(_) => "a table of tables",
-            Self::Later(_) => "nothing yet",
         }
     }
 }
@@ -219,7 +220,7 @@ impl Shape {
 /// Checks names and types of all keys of `table`.
 ///
 /// # Errors
-/// The first key that is unknown, of the wrong type or not supported yet.
+/// The first key that is unknown or of the wrong type.
 pub(crate) fn check(
     sources: &SourceMap,
     table: &DeTable<'_>,
@@ -240,15 +241,6 @@ pub(crate) fn check(
                 },
             ));
         };
-        if let Shape::Later(works) = key.shape {
-            return Err(sources.error(
-                &name.span(),
-                ConfigErrorKind::NotSupportedYet {
-                    what: format!("`{}`", key.name),
-                    works: works.to_owned(),
-                },
-            ));
-        }
         check_value(sources, key, value)?;
     }
     Ok(())
@@ -294,6 +286,14 @@ fn check_value(
                 DeValue::Table(table) => check(sources, table, known),
                 _ => Err(wrong(item)),
             })
+        }
+        (Shape::Variables, DeValue::Table(variables)) => {
+            variables
+                .values()
+                .try_for_each(|item| match item.get_ref() {
+                    DeValue::String(_) | DeValue::Integer(_) => Ok(()),
+                    _ => Err(wrong(item)),
+                })
         }
         (Shape::NamedTables(known), DeValue::Table(tables)) => {
             tables.values().try_for_each(|item| match item.get_ref() {

@@ -19,6 +19,8 @@ pub(crate) struct RawConfig {
     /// Followed while the document was put together.
     #[serde(rename = "include")]
     pub(crate) _include: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<Spanned<String>, RawVariable>,
     pub(crate) disk: Option<Spanned<RawDisk>>,
     #[serde(default)]
     pub(crate) bootloader: RawBootloader,
@@ -94,6 +96,7 @@ pub(crate) struct RawCopy {
 pub(crate) struct RawFile {
     pub(crate) path: Text,
     pub(crate) text: Text,
+    pub(crate) base64: Text,
     pub(crate) mode: Text,
     pub(crate) owner: Text,
 }
@@ -161,6 +164,14 @@ pub(crate) struct RawImage {
     pub(crate) layout: Text,
     pub(crate) compression: Text,
     pub(crate) manifest: Text,
+}
+
+/// The value of a variable.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawVariable {
+    Number(i64),
+    Text(String),
 }
 
 /// A word, or ranges.

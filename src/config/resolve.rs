@@ -24,6 +24,7 @@ mod images;
 mod inline;
 pub(crate) mod layout;
 mod partition;
+mod variables;
 mod vm;
 
 /// The time of what has no source, if nobody gives one: 2000-01-01.
@@ -233,7 +234,14 @@ pub(crate) fn resolve(
         .disk
         .unwrap_or_else(|| Spanned::new(0..0, Default::default()));
     let mut disk = layout::disk(&raw_disk, context)?;
-    let partitions = layout::partitions(&raw.partition, &disk, context)?;
+    let mut partitions = layout::partitions(&raw.partition, &disk, context)?;
+    variables::expand(
+        &raw.variables,
+        &raw.partition,
+        &mut partitions,
+        disk.table,
+        context,
+    )?;
     boot::check_partitions(&raw.partition, &partitions, &disk, &vm, &raw.vm, context)?;
     disk.boot_code = boot::boot_code(&raw_disk, &partitions, disk.table, context)?;
     let extlinux = boot::extlinux(&raw.bootloader, &raw.partition, &partitions, context)?;

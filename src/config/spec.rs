@@ -280,14 +280,27 @@ pub struct Owner {
 pub struct InlineFile {
     /// Where it goes; never the root.
     pub path: ImagePath,
-    /// Its bytes.
-    pub contents: Vec<u8>,
+    /// Its bytes, piece by piece.
+    pub contents: Vec<Piece>,
     /// Permission bits, 0644 by default.
     pub mode: u16,
     /// Owner, 0:0 by default.
     pub owner: Owner,
     /// Where it was typed.
     pub location: Location,
+}
+
+/// A part of an inline file. Partitions are given by their index in [`Spec::partitions`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// The UUID of the file system, which is ext4.
+    Uuid(usize),
+    /// The volume name of the file system, which is ext4.
+    Label(usize),
+    /// The PARTUUID; there is a partition table.
+    PartitionUuid(usize),
 }
 
 /// An entry of `mkdir`.

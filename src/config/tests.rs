@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::spec::{
     BootCode, DiskSize, Filesystem, ImageFormat, ImagePath, Manifest, Owner, PartitionSize,
-    PartitionTable, Times, VmdkLayout,
+    PartitionTable, Piece, Times, VmdkLayout,
 };
 use super::{ConfigError, Environment, Loaded, STARTER, load_text};
 use crate::units::{GIB, Lba, MIB};
@@ -128,7 +128,10 @@ fn starter_is_valid() {
     assert_eq!(boot.bootloader_directory, Some(ImagePath::default()));
     assert_eq!(boot.copies[0].from, root.join("boot"));
     assert!(boot.copies[0].to_is_directory);
-    assert!(boot.files[0].contents.starts_with(b"DEFAULT linux\n"));
+    let [Piece::Bytes(text)] = boot.files[0].contents.as_slice() else {
+        panic!("a text without names")
+    };
+    assert!(text.starts_with(b"DEFAULT linux\n"));
     assert_eq!(home.size, PartitionSize::Rest);
     assert_eq!(home.copies[0].to.to_string(), "/vmuser");
     assert_eq!(

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
 use zerocopy::IntoBytes;
 
 use super::boot::{BootLoader, InstallTarget};
 use super::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
-use super::fingerprint;
 use super::host_file::HostFiles;
+use super::identifiers::{Identifiers, file_system_uuid};
 use super::plan_error::{PlanError, PlanWarning};
 use super::segments::{Segment, SegmentMap};
 use super::syslinux_config;
@@ -72,7 +71,7 @@ impl<'a> PartitionTree<'a> {
         for copy in &partition.copies {
             builder.copy(copy, files)?;
         }
-        builder.entries(partition)?;
+        builder.entries(partition, &Identifiers::of(spec))?;
         if let (Some(directory), Some(boot_loader)) = (&partition.bootloader_directory, boot_loader)
         {
             // Its contents say where it lies, so they are filled in when that is known.
@@ -101,7 +100,7 @@ impl<'a> PartitionTree<'a> {
         let params = Ext4Params {
             spec: self.ext4,
             label: &self.spec.label,
-            uuid: uuid(spec, self.spec),
+            uuid: file_system_uuid(&spec.seed, self.spec),
             time: spec.times.default,
             size,
         };
@@ -212,7 +211,7 @@ pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) ->
     let (free_bytes, free_inodes, inode_count) = plan.free();
     FilesystemReport {
         kind: "ext4",
-        uuid: uuid(spec, partition).to_string(),
+        uuid: file_system_uuid(&spec.seed, partition).to_string(),
         counts: plan.tree().counts(),
         free_bytes,
         free_inodes,
@@ -230,7 +229,7 @@ pub(super) fn swap(
     let len = sectors
         .checked_mul(SECTOR_SIZE)
         .expect("placed partitions end below 2^64 bytes");
-    let uuid = uuid(spec, partition);
+    let uuid = file_system_uuid(&spec.seed, partition);
     let header = SwapHeader::new(len, uuid.into_bytes(), &partition.label).map_err(|reason| {
         PlanError::Swap {
             location: partition.location.clone(),
@@ -255,11 +254,6 @@ pub(super) fn swap(
     source.push(swap::PAGE_SIZE, "swap header", page);
     source.push_zeros_to(len, "swap space");
     Ok((source, report))
-}
-
-/// The UUID of the file system or the swap area in a partition.
-fn uuid(spec: &Spec, partition: &PartitionSpec) -> Uuid {
-    fingerprint::uuid(&spec.seed, &format!("file system {}", partition.label))
 }
 
 /// The bytes of a small file: the boot loader's configuration, read once.

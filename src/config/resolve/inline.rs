@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
+use base64::DecodeError;
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use toml::Spanned;
 
 use super::content::{image_path, mode, owner};
 use super::{Context, Result};
-use crate::config::error::ConfigErrorKind;
+use crate::config::error::{Base64Error, ConfigErrorKind};
 use crate::config::raw::{RawDevice, RawDirectory, RawFile, RawSymlink, Text};
 use crate::config::spec::{
-    DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink,
+    DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink, Piece,
 };
 
 /// Linux has 12 bits for the driver and 20 for its device.
@@ -37,10 +39,21 @@ pub(super) fn file(typed: &Spanned<RawFile>, context: &Context<'_>) -> Result<In
     let raw = typed.get_ref();
     let table = "an entry of files";
     let path = required("path", &raw.path, table, &typed.span(), context)?;
-    let text = required("text", &raw.text, table, &typed.span(), context)?;
+    let contents = match &raw.base64 {
+        None => {
+            let text = required("text", &raw.text, table, &typed.span(), context)?;
+            text.get_ref().clone().into_bytes()
+        }
+        Some(typed) if raw.text.is_some() => {
+            return Err(context.error(&typed.span(), ConfigErrorKind::TwoContents));
+        }
+        Some(typed) => decode(typed.get_ref())
+            .map_err(|reason| context.error(&typed.span(), ConfigErrorKind::Base64(reason)))?,
+    };
     Ok(InlineFile {
         path: leaf_path(path, context)?,
-        contents: text.get_ref().clone().into_bytes(),
+        // Names in a text are replaced when all partitions are known.
+        contents: vec![Piece::Bytes(contents)],
         mode: mode(raw.mode.as_ref(), context)?.unwrap_or(0o644),
         owner: owner(raw.owner.as_ref(), context)?.unwrap_or_default(),
         location: context.locate(&typed.span()),
@@ -112,6 +125,37 @@ pub(super) fn device(typed: &Spanned<RawDevice>, context: &Context<'_>) -> Resul
         mode: mode(raw.mode.as_ref(), context)?.unwrap_or(0o600),
         owner: owner(raw.owner.as_ref(), context)?.unwrap_or_default(),
         location: context.locate(&typed.span()),
+    })
+}
+
+/// The bytes of a base64 text (RFC 4648, section 4) with white space anywhere.
+fn decode(text: &str) -> std::result::Result<Vec<u8>, Base64Error> {
+    let (offsets, characters): (Vec<usize>, String) = (1..)
+        .zip(text.chars())
+        .filter(|(_, character)| !character.is_ascii_whitespace())
+        .unzip();
+    let not_ascii = offsets
+        .iter()
+        .zip(characters.chars())
+        .find(|(_, character)| !character.is_ascii());
+    if let Some((offset, found)) = not_ascii {
+        let offset = *offset;
+        return Err(Base64Error::Character { offset, found });
+    }
+    // From here on bytes are characters.
+    let offset_of = |index: usize| offsets.get(index).copied().unwrap_or(index);
+    let count = characters.len();
+    STANDARD.decode(characters).map_err(|error| match error {
+        DecodeError::InvalidByte(index, byte) => Base64Error::Character {
+            offset: offset_of(index),
+            found: char::from(byte),
+        },
+        DecodeError::InvalidLastSymbol(index, _) => Base64Error::LastCharacter {
+            offset: offset_of(index),
+        },
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => {
+            Base64Error::Length { count }
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::errors::check;
 use super::*;
-use crate::config::spec::IdMap;
+use crate::config::spec::{IdMap, Piece};
 
 const RANGE_HINT: &str =
     "\"100000:0:65536\" makes 100000 of the source 0 in the image, and so on for 65536 of them";
@@ -136,6 +136,98 @@ fn entries_of_the_config() {
             "[[partition]]\nsize = '1MiB'\nfilesystem = 'none'\nmkdir = [{ path = '/a' }]",
             "lab.toml:4:10: partition `partition-1` has `mkdir`, but filesystem = \"none\"",
             "use filesystem = \"ext4\"",
+        ),
+    ]);
+}
+
+#[test]
+fn base64_contents() {
+    let hint = "`base64 -w0 FILE` prints it; white space between characters is fine";
+    check(&[
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '', base64 = '' }]",
+            "lab.toml:2:45: `base64` and `text` are both given; a file has one of them",
+            "",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = ' AA\tA_' }]",
+            "lab.toml:2:34: `base64`: character 6 is `_`, which is not of base64",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'A üAA' }]",
+            "lab.toml:2:34: `base64`: character 3 is `\\u{fc}`, which is not of base64",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'AAAAA' }]",
+            "lab.toml:2:34: `base64`: ends after 5 characters, not a multiple of 4; the end is filled up with `=`",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'AAA' }]",
+            "lab.toml:2:34: `base64`: ends after 3 characters, not a multiple of 4; the end is filled up with `=`",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', base64 = 'AA B=' }]",
+            "lab.toml:2:34: `base64`: character 4, the last, has bits of a byte that does not follow",
+            hint,
+        ),
+    ]);
+    let text = "[[partition]]\nfiles = [{ path = '/a', base64 = '/wAK\t+g==' }, { path = '/b', base64 = '' }]";
+    let spec = Lab::new().load(text).unwrap().spec;
+    let files = &spec.partitions[0].files;
+    assert_eq!(
+        files[0].contents,
+        [Piece::Bytes(vec![0xff, 0x00, 0x0a, 0xfa])]
+    );
+    assert_eq!(files[1].contents, [Piece::Bytes(Vec::new())]);
+}
+
+#[test]
+fn variables() {
+    let hint = "[variables] holds the names, as in name = \"value\"; `{{{{` is a literal `{{`";
+    check(&[
+        (
+            "[variables]\n'a b' = 1\n[[partition]]",
+            "lab.toml:2:1: variable `a b` has a name with more than letters, digits, `_` and `-`",
+            "",
+        ),
+        (
+            "[variables]\na = true\n[[partition]]",
+            "lab.toml:2:5: `variables` is a boolean; expected a table of texts and integers",
+            "",
+        ),
+        (
+            "[variables]\nuser = 'x'\n[[partition]]\nfiles = [{ path = '/a', text = '{{usr}}' }]",
+            "lab.toml:4:32: `text`: `{{usr}}`: there is no such variable",
+            "did you mean `{{user}}`?",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '{{x}}' }]",
+            "lab.toml:2:32: `text`: `{{x}}`: there is no such variable",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '{{partition.partition-2.uuid}}' }]",
+            "lab.toml:2:32: `text`: `{{partition.partition-2.uuid}}`: there is no such variable",
+            "did you mean `{{partition.partition-1.uuid}}`?",
+        ),
+        (
+            "[disk]\ntable = 'none'\n[[partition]]\nlabel = 'r'\nfiles = [{ path = '/a', text = '{{partition.r.partuuid}}' }]",
+            "lab.toml:5:32: `text`: `{{partition.r.partuuid}}`: without a partition table there is none",
+            hint,
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = \"a\\n{{x}\" }]",
+            "lab.toml:2:32: `text`: line 2: `{{` is not followed by a name and `}}`",
+            "write `{{{{` for a literal `{{`",
+        ),
+        (
+            "[[partition]]\nfiles = [{ path = '/a', text = '{{}}' }]",
+            "lab.toml:2:32: `text`: line 1: `{{` is not followed by a name and `}}`",
+            "write `{{{{` for a literal `{{`",
         ),
     ]);
 }

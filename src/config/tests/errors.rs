@@ -97,8 +97,8 @@ fn keys_and_types() {
         ),
         (
             "[[partition]]\nfiles = [{ template = '' }]",
-            "lab.toml:2:12: `template` is not supported yet",
-            "`text` is written as it is",
+            "lab.toml:2:12: unknown key `template` in files",
+            "keys of files are `path`, `text`, `base64`, `mode`, `owner`",
         ),
         (
             "[[partition]]\next4 = { features = 'modern' }",

@@ -12,6 +12,7 @@ use crate::config::spec::{
     Location, Owner, PartitionSpec, Times,
 };
 use crate::synth::host_file::HostFiles;
+use crate::synth::identifiers::Identifiers;
 
 /// The most names that one inode may have (`EXT4_LINK_MAX`, kernel fs/ext4/ext4.h).
 const LINK_COUNT_MAX: u32 = 65_000;
@@ -70,12 +71,16 @@ impl TreeBuilder {
     ///
     /// # Errors
     /// [`TreeError`] of the first entry that does not fit what is there.
-    pub fn entries(&mut self, partition: &PartitionSpec) -> Result<(), TreeError> {
+    pub fn entries(
+        &mut self,
+        partition: &PartitionSpec,
+        identifiers: &Identifiers,
+    ) -> Result<(), TreeError> {
         for directory in &partition.directories {
             self.directory(directory)?;
         }
         for file in &partition.files {
-            self.inline(file)?;
+            self.inline(file, identifiers)?;
         }
         for symlink in &partition.symlinks {
             self.symlink(symlink)?;
@@ -86,13 +91,17 @@ impl TreeBuilder {
         Ok(())
     }
 
-    /// Adds a file of the config.
+    /// Adds a file of the config; `identifiers` are those of the same config.
     ///
     /// # Errors
     /// [`TreeError`] if the path meets a directory or leads through something that is none.
-    pub fn inline(&mut self, file: &InlineFile) -> Result<NodeId, TreeError> {
+    pub fn inline(
+        &mut self,
+        file: &InlineFile,
+        identifiers: &Identifiers,
+    ) -> Result<NodeId, TreeError> {
         let attributes = self.attributes(file.mode, file.owner);
-        let kind = inline_file(&file.contents);
+        let kind = inline_file(&identifiers.fill(&file.contents));
         self.place(&file.path, kind, attributes, &file.location)
     }
 

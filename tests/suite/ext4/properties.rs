@@ -11,6 +11,7 @@ use miragefs::config::spec::{ImagePath, InlineFile, Owner};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::ext4::SizeRequest;
 use miragefs::synth::host_file::HostFiles;
+use miragefs::synth::identifiers::Identifiers;
 use miragefs::synth::source::ByteSource;
 use miragefs::synth::tree::TreeBuilder;
 use proptest::prelude::*;
@@ -337,7 +338,7 @@ fn link_counts_of_directories_are_exact_up_to_the_limit() {
                 owner: Owner::default(),
                 location: location(),
             };
-            builder.inline(&file).unwrap();
+            builder.inline(&file, &Identifiers::default()).unwrap();
         }
         let (tree, _) = builder.finish().unwrap();
         let source = source_of(tree, HostFiles::new(), SizeRequest::Fit { free_blocks: 0 });

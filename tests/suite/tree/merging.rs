@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use miragefs::config::spec::{InlineFile, Owner};
+use miragefs::config::spec::{InlineFile, Owner, Piece};
 use miragefs::synth::host_file::HostFiles;
+use miragefs::synth::identifiers::Identifiers;
 use miragefs::synth::tree::{NodeKind, TreeBuilder};
 use tempfile::TempDir;
 
@@ -189,7 +190,7 @@ fn files_of_the_config_come_last() {
         .unwrap();
     let inline = |path: &str| InlineFile {
         path: image_path(path),
-        contents: b"inline".to_vec(),
+        contents: vec![Piece::Bytes(b"inline".to_vec())],
         mode: 0o640,
         owner: Owner { uid: 5, gid: 6 },
         location: location(9),
@@ -204,11 +205,17 @@ fn files_of_the_config_come_last() {
             "lab.toml:9:5: /link: is a symlink in the image, so nothing can be put below it",
         ),
     ] {
-        let error = builder.inline(&inline(path)).unwrap_err();
+        let error = builder
+            .inline(&inline(path), &Identifiers::default())
+            .unwrap_err();
         assert_eq!(error.to_string(), text);
     }
-    builder.inline(&inline("/d/common")).unwrap();
-    builder.inline(&inline("/new/path")).unwrap();
+    builder
+        .inline(&inline("/d/common"), &Identifiers::default())
+        .unwrap();
+    builder
+        .inline(&inline("/new/path"), &Identifiers::default())
+        .unwrap();
     let (tree, warnings) = builder.finish().unwrap();
     assert!(warnings.is_empty());
     let planned = super::Plan {

@@ -7,6 +7,7 @@ use std::path::Path;
 use miragefs::config::spec::{CopySpec, IdMap, IdRange};
 use miragefs::config::{self, Environment};
 use miragefs::synth::host_file::HostFiles;
+use miragefs::synth::identifiers::{Identifiers, file_system_uuid, partition_uuid};
 use miragefs::synth::tree::{DeviceNumber, NodeKind, Special, TreeBuilder, TreeError};
 use rustix::fs::XattrFlags;
 
@@ -221,7 +222,7 @@ fn plan_config(text: &str) -> Result<Plan, TreeError> {
     for copy in &partition.copies {
         builder.copy(copy, &mut files)?;
     }
-    builder.entries(partition)?;
+    builder.entries(partition, &Identifiers::of(&loaded.spec))?;
     let (tree, warnings) = builder.finish()?;
     Ok(Plan {
         tree,
@@ -341,4 +342,43 @@ fn directories_files_symlinks_and_devices_of_the_config_come_in_this_order() {
         let expected = format!(": {path}: {new} cannot take the place of {old}");
         assert!(text.ends_with(&expected), "{text}");
     }
+}
+
+#[test]
+fn names_in_texts_are_replaced() {
+    let text = r#"
+        name = "n"
+        [variables]
+        user = "J {{x}}"
+        count = -7
+        [[partition]]
+        label = "a"
+        files = [
+            { path = "/f", text = "{{user}}, {{ count }}{{{{x}} }}\n{{partition.b c.label}}" },
+            { path = "/raw", base64 = "e3t4fX0=" },
+            { path = "/ids", text = "{{partition.b c.uuid}} {{partition.a.partuuid}} {{partition.b c.partuuid}}" },
+        ]
+        [[partition]]
+        label = "b c"
+        "#;
+    let planned = plan_config(text).unwrap();
+    assert_eq!(planned.bytes("/f"), b"J {{x}}, -7{{x}} }}\nb c");
+    assert_eq!(planned.bytes("/raw"), b"{{x}}");
+    let spec = config::load_text(
+        text.to_owned(),
+        Path::new("/lab.toml"),
+        &Environment::default(),
+    )
+    .unwrap()
+    .spec;
+    let signature = miragefs::synth::fingerprint::disk_signature("n");
+    let expected = format!(
+        "{} {} {}",
+        file_system_uuid("n", &spec.partitions[1]),
+        partition_uuid(signature, 1),
+        partition_uuid(signature, 2)
+    );
+    assert_eq!(String::from_utf8(planned.bytes("/ids")).unwrap(), expected);
+    // As `blkid -s PARTUUID` prints it.
+    assert_eq!(partition_uuid(0x00ab_cdef, 2), "00abcdef-02");
 }
