@@ -50,7 +50,7 @@ impl ConfigError {
             {
                 Some("`miragefs init` writes a starter config".to_owned())
             }
-            kind => Some(kind.hint()),
+            kind => kind.hint(),
         }
     }
 }
@@ -374,44 +374,7 @@ pub enum ConfigErrorKind {
 }
 
 impl ConfigErrorKind {
-    /// What to do about it: something for this very mistake, or at least for its kind.
-    fn hint(&self) -> String {
-        self.specific_hint().unwrap_or_else(|| self.general_hint())
-    }
-
-    fn general_hint(&self) -> String {
-        match self {
-            Self::Unreadable { .. } => "check the path, and that you may read the file".to_owned(),
-            Self::Syntax { .. } => {
-                "texts stand in quotes, lists in [ ], tables begin with [name] or [[name]]".to_owned()
-            }
-            Self::IncludeCycle { .. } => "leave one of the includes out".to_owned(),
-            Self::IntegerTooLarge { .. } => "write a smaller number".to_owned(),
-            Self::MissingKey { key, .. } => format!("add `{key} = …`"),
-            Self::UnknownValue { .. } => "choose one of these".to_owned(),
-            Self::Size { .. } => "write a whole number with K, M, G, T or KiB, MiB, GiB, TiB (powers of 1024) or s (sectors), such as \"256MiB\"".to_owned(),
-            Self::OutOfRange { min, max, .. } => format!("choose a number from {min} to {max}"),
-            Self::ImagePath { .. } => {
-                "write it from the root of the partition on, such as \"/home/vmuser\"".to_owned()
-            }
-            Self::WrongType { key, .. } | Self::Text { key, .. } => {
-                format!("docs/config.md shows `{key}` with an example")
-            }
-            Self::NotMultiple { unit_name, .. } => format!("choose a multiple of {unit_name}"),
-            Self::Pattern { key: "xattrs", .. } => {
-                "write a name such as \"security.selinux\", or the beginning of names with `*` behind".to_owned()
-            }
-            Self::Pattern { .. } => "patterns are those of .gitignore".to_owned(),
-            Self::TwoContents => "leave one of the two out".to_owned(),
-            Self::VariableName { .. } => "rename it, `like-this`".to_owned(),
-            Self::NumberOfNoDevice { key, .. } => format!("leave `{key}` out"),
-            Self::Inaccessible { .. } => "check each directory of the path".to_owned(),
-            Self::FileType { expected, .. } => format!("name {expected}"),
-            _ => "docs/config.md describes every key with its limits".to_owned(),
-        }
-    }
-
-    fn specific_hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         Some(match self {
             Self::UnknownKey { advice, .. } => advice.clone(),
             Self::NotSupportedYet { works, .. } => works.clone(),

@@ -107,10 +107,7 @@ impl BootError {
             Self::Efi { .. } => {
                 "write firmware = \"bios\" in [vm], or leave the boot loader out".to_owned()
             }
-            Self::NotActive { .. } => {
-                "give it active = true; only one partition can be active, so only one can have the boot loader"
-                    .to_owned()
-            }
+            Self::NotActive { .. } => "add active = true to it".to_owned(),
             Self::TwoActive { .. } => {
                 "keep active = true on the partition that has the boot loader".to_owned()
             }
@@ -118,7 +115,7 @@ impl BootError {
             Self::BootCodeLength { .. } => {
                 "the usual one is mbr.bin of the package `extlinux` or `syslinux-common`".to_owned()
             }
-            Self::DirectoryTooLong { .. } => "choose a shorter directory".to_owned(),
+            Self::DirectoryTooLong { .. } => return None,
         })
     }
 }

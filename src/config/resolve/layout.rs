@@ -240,19 +240,7 @@ impl LayoutError {
             Self::FreeWithoutAuto { .. } => "write size = \"auto\" or leave `free` out".to_owned(),
             Self::NothingToFit { .. } => "give it a size".to_owned(),
             Self::NoFilesystem { .. } => "use filesystem = \"ext4\"".to_owned(),
-            Self::TooManyPartitions { .. } => {
-                "leave some out; a machine can have a second disk, from a config of its own"
-                    .to_owned()
-            }
-            Self::DiskTooLarge { .. } | Self::BeyondExt4 { .. } => "make it smaller".to_owned(),
-            Self::SwapTooSmall { .. } => "make it larger".to_owned(),
-            Self::LabelTooLong { .. } => "shorten the label".to_owned(),
-            Self::DuplicateLabel { .. } => {
-                "give one of the two another `label`, by which guests find them".to_owned()
-            }
-            Self::Type { .. } | Self::UnusedType { .. } | Self::ExtendedType { .. } => {
-                "leave `type` out to get the one that goes with the file system".to_owned()
-            }
+            _ => return None,
         })
     }
 }

@@ -53,7 +53,7 @@ fn maps_of_users_and_groups() {
         (
             "[[partition]]\ncopy = [{ from = 'boot', uid-map = 0 }]",
             "lab.toml:2:36: `uid-map` is an integer; expected an array of texts, or \"all-root\"",
-            "docs/config.md shows `uid-map` with an example",
+            "",
         ),
     ]);
 }
@@ -90,47 +90,47 @@ fn entries_of_the_config() {
         (
             "[[partition]]\nmkdir = [{ mode = '0700' }]",
             "lab.toml:2:10: `path` is missing in an entry of mkdir",
-            "add `path = …`",
+            "",
         ),
         (
             "[[partition]]\nsymlink = [{ path = '/a' }]",
             "lab.toml:2:12: `target` is missing in an entry of symlink",
-            "add `target = …`",
+            "",
         ),
         (
             "[[partition]]\nsymlink = [{ path = '/a', target = '' }]",
             "lab.toml:2:36: `target` is \"\"; expected 1 to 4095 bytes without NUL",
-            "docs/config.md shows `target` with an example",
+            "",
         ),
         (
             "[[partition]]\nsymlink = [{ path = '/a/', target = 'b' }]",
             "lab.toml:2:21: `path` is \"/a/\"; it must name a file, not a directory",
-            "write it from the root of the partition on, such as \"/home/vmuser\"",
+            "",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'pipe' }]",
             "lab.toml:2:33: `type` is \"pipe\"; expected \"char\", \"block\", \"fifo\" or \"socket\"",
-            "choose one of these",
+            "",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'char', major = 1 }]",
             "lab.toml:2:11: `minor` is missing in an entry of device",
-            "add `minor = …`",
+            "",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 4096, minor = 0 }]",
             "lab.toml:2:50: `major` is 4096; it must be 0 to 4095",
-            "choose a number from 0 to 4095",
+            "",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 1, minor = 1048576 }]",
             "lab.toml:2:61: `minor` is 1048576; it must be 0 to 1048575",
-            "choose a number from 0 to 1048575",
+            "",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'fifo', minor = 0 }]",
             "lab.toml:2:49: `minor` is the number of a device; type = \"fifo\" has none",
-            "leave `minor` out",
+            "",
         ),
         (
             "[[partition]]\nsize = '1MiB'\nfilesystem = 'none'\nmkdir = [{ path = '/a' }]",
@@ -147,7 +147,7 @@ fn base64_contents() {
         (
             "[[partition]]\nfiles = [{ path = '/a', text = '', base64 = '' }]",
             "lab.toml:2:45: `base64` and `text` are both given; a file has one of them",
-            "leave one of the two out",
+            "",
         ),
         (
             "[[partition]]\nfiles = [{ path = '/a', base64 = ' AA\tA_' }]",
@@ -192,12 +192,12 @@ fn variables() {
         (
             "[variables]\n'a b' = 1\n[[partition]]",
             "lab.toml:2:1: variable `a b` has a name with more than letters, digits, `_` and `-`",
-            "rename it, `like-this`",
+            "",
         ),
         (
             "[variables]\na = true\n[[partition]]",
             "lab.toml:2:5: `variables` is a boolean; expected a table of texts and integers",
-            "docs/config.md shows `variables` with an example",
+            "",
         ),
         (
             "[variables]\nuser = 'x'\n[[partition]]\nfiles = [{ path = '/a', text = '{{usr}}' }]",

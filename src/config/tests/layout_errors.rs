@@ -13,7 +13,7 @@ fn partitions_that_do_not_fit() {
         (
             "[[partition]]\n[[partition]]\n[[partition]]\n[[partition]]\n[[partition]]\n",
             "lab.toml:5:1: the disk has 5 partitions; a master boot record holds at most 4",
-            "leave some out; a machine can have a second disk, from a config of its own",
+            "",
         ),
         (
             "[disk]\ntable = 'none'\n[[partition]]\n[[partition]]\n",
@@ -53,7 +53,7 @@ fn partitions_that_do_not_fit() {
         (
             "[disk]\ntable = 'none'\nsize = '16T'\n[[partition]]",
             "lab.toml:4:1: partition `partition-1` has 17592186044416 bytes (16 TiB); ext4 with 4 KiB blocks and 32-bit block numbers is smaller than 17592186044416 bytes (16 TiB)",
-            "make it smaller",
+            "",
         ),
         (
             "[[partition]]\nsize = '10MiB'\nstart = '1MiB'\n[[partition]]\nstart = '5MiB'",
@@ -143,7 +143,7 @@ fn partitions_that_do_not_fit() {
         (
             "[[partition]]\nfilesystem = 'swap'\nsize = '79s'",
             "lab.toml:3:8: partition `partition-1` has 40448 bytes (39.5 KiB); a swap area has at least 40960 bytes (40 KiB)",
-            "make it larger",
+            "",
         ),
         (
             "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\ncopy = [{ from = 'boot' }]",
@@ -168,27 +168,27 @@ fn partitions_that_do_not_fit() {
         (
             "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\nlabel = 'sixteen-letters.'",
             "lab.toml:4:9: label `sixteen-letters.` has 16 bytes; a swap area holds at most 15",
-            "shorten the label",
+            "",
         ),
         (
             "[[partition]]\nlabel = 'seventeen-letters'",
             "lab.toml:2:9: label `seventeen-letters` has 17 bytes; ext4 holds at most 16",
-            "shorten the label",
+            "",
         ),
         (
             "[[partition]]\nlabel = ''",
             "lab.toml:2:9: `label` is \"\"; expected at least one character, and no control characters",
-            "docs/config.md shows `label` with an example",
+            "",
         ),
         (
             "[[partition]]\nlabel = 'a'\n[[partition]]\nlabel = 'a'",
             "lab.toml:4:9: label `a` is used twice",
-            "give one of the two another `label`, by which guests find them",
+            "",
         ),
         (
             "[[partition]]\nlabel = 'partition-2'\n[[partition]]\n",
             "lab.toml:3:1: label `partition-2` is used twice",
-            "give one of the two another `label`, by which guests find them",
+            "",
         ),
     ]);
 }
@@ -204,7 +204,7 @@ fn machines_that_would_not_boot() {
         (
             "[[partition]]\nbootloader = 'extlinux'",
             "lab.toml:2:14: partition `partition-1` has a boot loader but is not active",
-            "give it active = true; only one partition can be active, so only one can have the boot loader",
+            "add active = true to it",
         ),
         (
             "[[partition]]\nactive = true\n[[partition]]\nactive = true",
@@ -219,12 +219,12 @@ fn machines_that_would_not_boot() {
         (
             "[[partition]]\nactive = true\nbootloader = 'extlinux'\nbootloader-directory = '/../a'",
             "lab.toml:4:24: `bootloader-directory` is \"/../a\"; it must not contain `..`",
-            "write it from the root of the partition on, such as \"/home/vmuser\"",
+            "",
         ),
         (
             "[[partition]]\nactive = true\nbootloader = 'extlinux'\nbootloader-directory = '/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'",
             "lab.toml:4:24: `bootloader-directory` has 402 bytes; extlinux holds at most 255",
-            "choose a shorter directory",
+            "",
         ),
         (
             "[disk]\nboot-code = 'absent.bin'\n[[partition]]\n",
@@ -239,7 +239,7 @@ fn machines_that_would_not_boot() {
         (
             "[disk]\nboot-code = 'boot'\n[[partition]]\n",
             "lab.toml:2:13: `boot-code`: `boot` is a directory; expected a regular file",
-            "name a regular file",
+            "",
         ),
         (
             "[bootloader]\nextlinux = 'absent'\n[[partition]]\nactive = true\nbootloader = 'extlinux'",
@@ -249,7 +249,7 @@ fn machines_that_would_not_boot() {
         (
             "[bootloader]\nextlinux = 'boot'\n[[partition]]\nactive = true\nbootloader = 'extlinux'",
             "lab.toml:2:12: `extlinux`: `boot` is a directory; expected a regular file",
-            "name a regular file",
+            "",
         ),
     ]);
 }
