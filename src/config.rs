@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 mod document;
 pub mod error;
 pub mod guest_os;
+mod hint;
 mod keys;
 mod raw;
 mod resolve;

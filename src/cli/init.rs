@@ -17,6 +17,11 @@ const FILE_NAME: &str = "miragefs.toml";
 /// # Errors
 /// There is one already, or the host's.
 pub(super) fn init(args: &InitArgs) -> Result<(), CliError> {
+    if args.dir.exists() && !args.dir.is_dir() {
+        let message = format!("{}: is not a directory", args.dir.display());
+        let hint = format!("name a directory to write {FILE_NAME} into");
+        return Err(CliError::new(ErrorKind::Usage, message).with_hint(hint));
+    }
     let path = args.dir.join(FILE_NAME);
     write_new(&args.dir, &path).map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists {

@@ -20,7 +20,7 @@ use crate::units::parse_size;
 const READY: &str = "ready\n";
 
 /// Mount options that mean nothing here but stand in every fstab.
-const IGNORED_OPTIONS: [&str; 18] = [
+const IGNORED_OPTIONS: [&str; 26] = [
     "rw",
     "ro",
     "dev",
@@ -31,6 +31,14 @@ const IGNORED_OPTIONS: [&str; 18] = [
     "noexec",
     "atime",
     "noatime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "diratime",
+    "nodiratime",
+    "lazytime",
+    "sync",
+    "async",
     "auto",
     "noauto",
     "user",
@@ -201,10 +209,10 @@ fn unknown_option(name: &str, hyphened: &str) -> CliError {
         .map(|known| (strsim::damerau_levenshtein(known, hyphened), known))
         .min();
     match nearest {
-        Some((distance, known)) if distance <= 3 => {
+        Some((distance, known)) if distance <= 2 => {
             error.with_hint(format!("did you mean `{known}`?"))
         }
-        _ => error.with_hint(format!("known are {}", OWN_OPTIONS.join(", "))),
+        _ => error.with_hint("`miragefs help mount` lists the options"),
     }
 }
 
@@ -348,9 +356,14 @@ fn hint(error: &MountError) -> Option<String> {
         MountError::Mountpoint(MountpointError::Missing(path)) => {
             Some(format!("create it: mkdir -p {}", path.display()))
         }
-        MountError::Mountpoint(MountpointError::AlreadyMounted { path, .. }) => {
+        MountError::Mountpoint(MountpointError::AlreadyMounted { path, ours, .. }) if *ours => {
             Some(format!("miragefs unmount {}", path.display()))
         }
+        MountError::Mountpoint(
+            MountpointError::AlreadyMounted { .. }
+            | MountpointError::NotADirectory(_)
+            | MountpointError::NotEmpty(_),
+        ) => Some("choose an empty directory".to_owned()),
         MountError::Mountpoint(
             MountpointError::InsideSource { .. } | MountpointError::SourceBelow { .. },
         ) => Some("mount on a directory apart from all sources".to_owned()),
@@ -428,7 +441,11 @@ mod tests {
                 "-o thread: unknown mount option",
                 "did you mean `threads`?",
             ),
-            ("umask=022", "-o umask: unknown mount option", "known are"),
+            (
+                "umask=022",
+                "-o umask: unknown mount option",
+                "`miragefs help mount` lists the options",
+            ),
             (
                 "threads=0",
                 "-o threads: `0`: expected a number from 1 to 256",
@@ -443,5 +460,6 @@ mod tests {
             assert!(error.report().contains(hint), "{}", error.report());
         }
         plan("mount.miragefs c.toml /m -s -o umask=022").unwrap();
+        plan("miragefs c.toml /m -o relatime,lazytime,nodiratime,sync").unwrap();
     }
 }

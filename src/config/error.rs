@@ -1,7 +1,7 @@
 //! What can be wrong with a config, in words.
 //!
 //! Invariant: a message starts with the object (where there is a place, `file:line:column`), says why, and names the
-//! limit that was hit; [`ConfigError::hint`] says what to do, where there is something to do.
+//! limit that was hit; [`ConfigError::hint`] says what to do.
 
 use std::fmt;
 use std::io;
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::keys::nearest;
+use super::hint;
 use super::spec::Location;
-use crate::units::{ByteCount, ParseSizeError, SECTOR_SIZE};
+use crate::units::{ByteCount, ParseSizeError};
 
 pub use super::resolve::boot::BootError;
 pub use super::resolve::layout::LayoutError;
@@ -40,18 +40,11 @@ impl ConfigError {
         }
     }
 
-    /// What the user can do about it.
+    /// What the user can do about it: always something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        match &self.kind {
-            // Without a place it is the config itself, not one that it includes.
-            ConfigErrorKind::Unreadable { error, .. }
-                if self.location.is_none() && error.kind() == io::ErrorKind::NotFound =>
-            {
-                Some("`miragefs init` writes a starter config".to_owned())
-            }
-            kind => kind.hint(),
-        }
+        // Without a place it is the config itself, not one that it includes.
+        Some(hint::hint(&self.kind, self.location.is_some()))
     }
 }
 
@@ -138,6 +131,8 @@ pub enum ConfigErrorKind {
         found: &'static str,
         /// What goes there.
         expected: &'static str,
+        /// What to write, with an example.
+        advice: String,
     },
     /// An integer that 64 bits do not hold.
     #[error("`{key}` is an integer above 2^63 - 1")]
@@ -178,6 +173,14 @@ pub enum ConfigErrorKind {
         key: &'static str,
         /// Why.
         reason: ParseSizeError,
+    },
+    /// A size with a decimal point.
+    #[error("`{key}`: `{text}` is a fraction; a size is a whole number with a unit")]
+    FractionalSize {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        text: String,
     },
     /// A number out of its range.
     #[error("`{key}` is {value}; it must be {min} to {max}")]
@@ -373,67 +376,8 @@ pub enum ConfigErrorKind {
     },
 }
 
-impl ConfigErrorKind {
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::UnknownKey { advice, .. } => advice.clone(),
-            Self::NotSupportedYet { works, .. } => works.clone(),
-            Self::UnknownValue { value, known, .. } => {
-                format!(
-                    "did you mean \"{}\"?",
-                    nearest(value, known.iter().copied())?
-                )
-            }
-            Self::WrongType { key: "mode", .. } | Self::Mode { .. } => {
-                "write the mode as a text of octal digits, such as \"0644\"".to_owned()
-            }
-            Self::WrongType { key: "owner", .. } | Self::Owner { .. } => {
-                "owners are numeric, user:group; names would depend on the host".to_owned()
-            }
-            Self::IdRange { .. } => {
-                "\"100000:0:65536\" makes 100000 of the source 0 in the image, and so on for 65536 of them".to_owned()
-            }
-            Self::MapBesideOwner { .. } => "leave one of the two out".to_owned(),
-            Self::Base64(_) => {
-                "`base64 -w0 FILE` prints it; white space between characters is fine".to_owned()
-            }
-            Self::UnknownVariable { nearest: Some(name), .. } => {
-                format!("did you mean `{{{{{name}}}}}`?")
-            }
-            Self::UnknownVariable { .. } => {
-                "[variables] holds the names, as in name = \"value\"; `{{{{` is a literal `{{`"
-                    .to_owned()
-            }
-            Self::Braces { .. } => "write `{{{{` for a literal `{{`".to_owned(),
-            Self::NoName { .. } => "add name = \"…\" at the top of the config".to_owned(),
-            Self::NotMultiple {
-                bytes,
-                unit_name: "512 bytes (a sector)",
-                ..
-            } if *bytes > 0 => {
-                let sectors = bytes.div_ceil(SECTOR_SIZE);
-                format!("the next multiple is {sectors}s")
-            }
-            Self::Missing { .. } => {
-                "relative paths start at the directory of the config file that names them"
-                    .to_owned()
-            }
-            Self::Forbidden { .. } => {
-                "run as a user who may read it, or change its permissions".to_owned()
-            }
-            Self::IncludeCycle { .. } => "remove one of the includes".to_owned(),
-            Self::NoImages => {
-                "leave [images] out to get disk.img, disk.vmdk and boot.ova".to_owned()
-            }
-            Self::Layout(error) => return error.hint(),
-            Self::Boot(error) => return error.hint(),
-            _ => return None,
-        })
-    }
-}
-
 /// `"a", "b" or "c"`.
-fn listed(words: &[&str]) -> String {
+pub(super) fn listed(words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

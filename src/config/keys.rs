@@ -217,6 +217,65 @@ impl Shape {
     }
 }
 
+impl Key {
+    /// What to write for a value of another type.
+    fn example(&self) -> String {
+        let name = self.name;
+        match self.shape {
+            Shape::Text => format!("write {name} = \"…\""),
+            Shape::Boolean => format!("write {name} = true or {name} = false, without quotes"),
+            Shape::Integer => {
+                let number = match name {
+                    "source-date-epoch" => 1_700_000_000,
+                    "hardware-version" => 13,
+                    "reserved-percent" => 5,
+                    _ => 2,
+                };
+                format!("write a whole number without quotes, such as {name} = {number}")
+            }
+            Shape::Size => format!("write {name} = \"256MiB\", or a whole number of bytes"),
+            Shape::Count => format!("write {name} = 65536 or {name} = \"auto\""),
+            Shape::Texts => {
+                let text = match name {
+                    "include" => "common.toml",
+                    "xattrs" => "user.*",
+                    _ => "*.swp",
+                };
+                format!("write texts in brackets, such as {name} = [\"{text}\"]")
+            }
+            Shape::IdMap => {
+                format!("write {name} = [\"100000:0:65536\"] or {name} = \"all-root\"")
+            }
+            Shape::Table(known) => {
+                format!(
+                    "write {} on a line of its own, and its keys below",
+                    known.title
+                )
+            }
+            Shape::Tables(_) if name == "partition" => {
+                "write [[partition]] on a line of its own, and its keys below".to_owned()
+            }
+            Shape::Tables(_) => {
+                let entry = match name {
+                    "copy" => "from = \"boot\", to = \"/\"",
+                    "files" => "path = \"/etc/motd\", text = \"welcome\"",
+                    "symlink" => "path = \"/etc/mtab\", target = \"/proc/mounts\"",
+                    "device" => "path = \"/dev/null\", type = \"char\", major = 1, minor = 3",
+                    "networks" => "name = \"nat\"",
+                    _ => "path = \"/var/lib/lab\"",
+                };
+                format!("write {name} = [{{ {entry} }}]")
+            }
+            Shape::NamedTables(_) => format!(
+                "write [{name}] on a line of its own, and below \"disk.img\" = {{ format = \"raw\" }}"
+            ),
+            Shape::Variables => {
+                "write [variables] on a line of its own, and below server = \"10.0.0.1\"".to_owned()
+            }
+        }
+    }
+}
+
 /// Checks names and types of all keys of `table`.
 ///
 /// # Errors
@@ -258,6 +317,7 @@ fn check_value(
                 key: key.name,
                 found: type_name(value.get_ref()),
                 expected: key.shape.expected(),
+                advice: key.example(),
             },
         )
     };

@@ -82,8 +82,15 @@ impl<'a> Context<'a> {
                     },
                 )
             }),
-            RawSize::Text(text) => parse_size(text)
-                .map_err(|reason| self.error(&typed.span(), ConfigErrorKind::Size { key, reason })),
+            RawSize::Text(text) => parse_size(text).map_err(|reason| {
+                let kind = if is_fraction(text) {
+                    let text = text.clone();
+                    ConfigErrorKind::FractionalSize { key, text }
+                } else {
+                    ConfigErrorKind::Size { key, reason }
+                };
+                self.error(&typed.span(), kind)
+            }),
         }
     }
 
@@ -186,6 +193,13 @@ impl<'a> Context<'a> {
         };
         Err(self.error(span, kind))
     }
+}
+
+/// Whether `text` begins with digits around a decimal point.
+fn is_fraction(text: &str) -> bool {
+    text.trim()
+        .split_once('.')
+        .is_some_and(|(whole, _)| whole.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Resolves symlinks and asks whether the effective user may read the file, or list and enter the directory.

@@ -37,6 +37,8 @@ pub enum MountpointError {
         file_system: String,
         /// What is mounted.
         source_name: String,
+        /// Whether it is a mount of miragefs.
+        ours: bool,
     },
     /// Reading the sources would read the mount, or the mount would appear in an image.
     #[error("{}: mount point lies inside the source {}", path.display(), directory.display())]
@@ -221,6 +223,7 @@ pub fn check_mountpoint(
     if let Some(mount) = find_mount(&path).map_err(host)? {
         return Err(MountpointError::AlreadyMounted {
             path,
+            ours: mount.is_ours(),
             file_system: mount.file_system,
             source_name: mount.source,
         });

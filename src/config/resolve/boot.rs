@@ -66,6 +66,16 @@ pub enum BootError {
         /// The second.
         second: String,
     },
+    /// Only what is active is started.
+    #[error(
+        "partitions `{first}` and `{second}` both have a boot loader; only one partition can have it, because only one can be active"
+    )]
+    TwoBootloaders {
+        /// The first.
+        first: String,
+        /// The second.
+        second: String,
+    },
     /// A directory for a boot loader that is not there.
     #[error("partition `{label}` has `bootloader-directory` but no `bootloader`")]
     DirectoryWithoutBootloader {
@@ -96,27 +106,29 @@ pub enum BootError {
 
 impl BootError {
     /// What the user can do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
-        Some(match self {
+    pub(crate) fn hint(&self) -> String {
+        let advice = match self {
             Self::ExtlinuxNotInstalled { .. } => {
-                "install the package `extlinux` (Debian, Ubuntu), or name the executable: [bootloader] extlinux = \"/path/to/extlinux\"".to_owned()
+                "install the package `extlinux` (Debian, Ubuntu), or name the executable: [bootloader] extlinux = \"/path/to/extlinux\""
             }
             Self::BootCodeNotFound { .. } => {
-                "install the package `extlinux` or `syslinux-common` (Debian, Ubuntu), or give the path of a boot code".to_owned()
+                "install the package `extlinux` or `syslinux-common` (Debian, Ubuntu), or give the path of a boot code"
             }
-            Self::Efi { .. } => {
-                "write firmware = \"bios\" in [vm], or leave the boot loader out".to_owned()
-            }
-            Self::NotActive { .. } => "add active = true to it".to_owned(),
+            Self::Efi { .. } => "write firmware = \"bios\" in [vm], or leave the boot loader out",
+            Self::NotActive { .. } => "add active = true to it",
             Self::TwoActive { .. } => {
-                "keep active = true on the partition that has the boot loader".to_owned()
+                "keep active = true on the partition that has the boot loader"
             }
-            Self::DirectoryWithoutBootloader { .. } => "add bootloader = \"extlinux\"".to_owned(),
+            Self::TwoBootloaders { second, .. } => {
+                return format!("leave `bootloader` out of `{second}`, or of the other");
+            }
+            Self::DirectoryWithoutBootloader { .. } => "add bootloader = \"extlinux\"",
+            Self::DirectoryTooLong { .. } => "choose a shorter path, such as \"/boot/extlinux\"",
             Self::BootCodeLength { .. } => {
-                "the usual one is mbr.bin of the package `extlinux` or `syslinux-common`".to_owned()
+                "the usual one is mbr.bin of the package `extlinux` or `syslinux-common`"
             }
-            Self::DirectoryTooLong { .. } => return None,
-        })
+        };
+        advice.to_owned()
     }
 }
 
@@ -152,6 +164,7 @@ pub(super) fn check_partitions(
     raw_vm: &RawVm,
     context: &Context<'_>,
 ) -> Result<()> {
+    check_one_bootloader(typed, partitions, context)?;
     let mut first_active: Option<&PartitionSpec> = None;
     for (raw, partition) in typed.iter().zip(partitions) {
         let label = || partition.label.clone();
@@ -188,6 +201,25 @@ pub(super) fn check_partitions(
         }
     }
     Ok(())
+}
+
+fn check_one_bootloader(
+    typed: &[Spanned<RawPartition>],
+    partitions: &[PartitionSpec],
+    context: &Context<'_>,
+) -> Result<()> {
+    let mut booting = typed
+        .iter()
+        .zip(partitions)
+        .filter(|(_, partition)| partition.bootloader_directory.is_some());
+    let (Some((_, first)), Some((raw, second))) = (booting.next(), booting.next()) else {
+        return Ok(());
+    };
+    let kind = BootError::TwoBootloaders {
+        first: first.label.clone(),
+        second: second.label.clone(),
+    };
+    Err(context.error(&bootloader_span(raw), kind))
 }
 
 fn bootloader_span(raw: &Spanned<RawPartition>) -> std::ops::Range<usize> {

@@ -19,6 +19,10 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         let (key, table) = ("from", "an entry of copy");
         return Err(context.error(&typed.span(), ConfigErrorKind::MissingKey { key, table }));
     };
+    if from.get_ref().is_empty() {
+        let (key, value, rule) = ("from", String::new(), "expected a path");
+        return Err(context.error(&from.span(), ConfigErrorKind::Text { key, value, rule }));
+    }
     let (path, metadata) = context.readable("from", context.absolute(from), &from.span())?;
     if !metadata.is_dir() && !metadata.is_file() {
         let kind = ConfigErrorKind::FileType {
@@ -98,24 +102,56 @@ fn patterns(
 
 fn check_pattern(key: &'static str, typed: &Spanned<String>, context: &Context<'_>) -> Result<()> {
     let pattern = typed.get_ref().clone();
-    // The root only anchors later matches; nothing is read.
-    match GitignoreBuilder::new("/").add_line(None, &pattern) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let reason = match error {
-                ignore::Error::Glob { err, .. } => err,
-                other => other.to_string(),
-            };
-            Err(context.error(
-                &typed.span(),
-                ConfigErrorKind::Pattern {
-                    key,
-                    pattern,
-                    reason,
-                },
-            ))
+    let reason = match pattern_mistake(&pattern) {
+        Some(mistake) => mistake.to_owned(),
+        // The root only anchors later matches; nothing is read.
+        None => match GitignoreBuilder::new("/").add_line(None, &pattern) {
+            Ok(_) => return Ok(()),
+            Err(ignore::Error::Glob { err, .. }) => err,
+            Err(other) => other.to_string(),
+        },
+    };
+    let kind = ConfigErrorKind::Pattern {
+        key,
+        pattern,
+        reason,
+    };
+    Err(context.error(&typed.span(), kind))
+}
+
+/// What a .gitignore passes over in silence; here it would be a pattern that never matches.
+fn pattern_mistake(pattern: &str) -> Option<&'static str> {
+    if pattern.starts_with('#') {
+        return Some("is a comment");
+    }
+    if pattern
+        .strip_prefix('!')
+        .unwrap_or(pattern)
+        .trim()
+        .is_empty()
+    {
+        return Some("names nothing");
+    }
+    has_unclosed_class(pattern).then_some("unclosed character class; missing `]`")
+}
+
+fn has_unclosed_class(pattern: &str) -> bool {
+    let mut letters = pattern.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => drop(letters.next()),
+            '[' => {
+                letters.next_if(|letter| matches!(letter, '!' | '^'));
+                // The first stands for itself.
+                letters.next_if_eq(&']');
+                if !letters.any(|letter| letter == ']') {
+                    return true;
+                }
+            }
+            _ => {}
         }
     }
+    false
 }
 
 fn sparse(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Sparse> {
@@ -141,7 +177,9 @@ fn xattrs(typed: &[Spanned<String>], context: &Context<'_>) -> Result<Vec<String
         let text = pattern.get_ref();
         let name = text.strip_prefix('!').unwrap_or(text);
         let name = name.strip_suffix('*').unwrap_or(name);
-        let reason = if name.contains('*') {
+        let reason = if matches!(text.as_str(), "" | "!") {
+            "names nothing"
+        } else if name.contains('*') {
             "`*` stands only at the end"
         } else if !name.contains('.') && !name.is_empty() {
             "names begin with a namespace such as `user.`"

@@ -215,33 +215,52 @@ pub enum LayoutError {
 
 impl LayoutError {
     /// What the user can do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NoPartition => {
-                "add a [[partition]]; `miragefs init` writes an example".to_owned()
+    pub(crate) fn hint(&self) -> String {
+        let advice = match self {
+            Self::NoPartition => "add a [[partition]]; `miragefs init` writes an example",
+            Self::TooManyPartitions { .. } => {
+                "put several sources into one partition, as directories, or write a second config for a second disk"
             }
             Self::TableNonePartitions { .. } | Self::NeedsTable { .. } => {
-                "leave `table` out to get a master boot record".to_owned()
+                "leave `table` out to get a master boot record"
             }
-            Self::TableNoneSize { .. } => "leave out one of the two sizes".to_owned(),
+            Self::TableNoneSize { .. } => "leave out one of the two sizes",
+            Self::DiskTooLarge { .. } => "write a smaller size, or \"auto\"",
+            Self::BeyondExt4 { .. } => "make it smaller, or spread its contents over two disks",
             Self::OutOfOrder { .. } => {
-                "list the partitions in the order of their place on the disk".to_owned()
+                "list the partitions in the order of their place on the disk"
             }
             Self::Overlap { other_last, .. } => {
-                format!("the next free sector is {}s", other_last.saturating_add(1))
+                return format!("the next free sector is {}s", other_last.saturating_add(1));
             }
             Self::BeyondDisk { .. } | Self::NothingLeft { .. } => {
-                "make [disk] size larger, or \"auto\"".to_owned()
+                "make [disk] size larger, or \"auto\""
             }
             Self::BeyondMbr { .. } => {
-                "make the disk smaller, or use table = \"none\" with one partition".to_owned()
+                "make the disk smaller, or use table = \"none\" with one partition"
             }
-            Self::RestBeforeLast { .. } => "give it a size, or \"auto\"".to_owned(),
-            Self::FreeWithoutAuto { .. } => "write size = \"auto\" or leave `free` out".to_owned(),
-            Self::NothingToFit { .. } => "give it a size".to_owned(),
-            Self::NoFilesystem { .. } => "use filesystem = \"ext4\"".to_owned(),
-            _ => return None,
-        })
+            Self::RestBeforeLast { .. } => "give it a size, or \"auto\"",
+            Self::FreeWithoutAuto { .. } => "write size = \"auto\" or leave `free` out",
+            Self::NothingToFit { .. } => "give it a size",
+            Self::SwapTooSmall { .. } => "write size = \"40KiB\" or more",
+            Self::NoFilesystem { .. } => "use filesystem = \"ext4\"",
+            Self::LabelTooLong { label, max, .. } => {
+                // The longest beginning that fits and does not cut a character.
+                let fitting = (0..=*max).rev().find_map(|end| label.get(..end));
+                let fitting = fitting.unwrap_or_default();
+                return format!("shorten it, to `{fitting}` for example");
+            }
+            Self::DuplicateLabel { .. } => {
+                "choose another; a partition without `label` is called partition-1, partition-2 and so on, by its place"
+            }
+            Self::Type { .. } => {
+                "write \"linux\" (0x83), \"swap\" (0x82), or 0x and two hex digits; `sfdisk --label dos --list-types` lists all"
+            }
+            Self::UnusedType { .. } | Self::ExtendedType { .. } => {
+                "leave `type` out, or write \"linux\", \"swap\" or another byte"
+            }
+        };
+        advice.to_owned()
     }
 }
 

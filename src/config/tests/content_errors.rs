@@ -53,7 +53,7 @@ fn maps_of_users_and_groups() {
         (
             "[[partition]]\ncopy = [{ from = 'boot', uid-map = 0 }]",
             "lab.toml:2:36: `uid-map` is an integer; expected an array of texts, or \"all-root\"",
-            "",
+            "write uid-map = [\"100000:0:65536\"] or uid-map = \"all-root\"",
         ),
     ]);
 }
@@ -90,47 +90,47 @@ fn entries_of_the_config() {
         (
             "[[partition]]\nmkdir = [{ mode = '0700' }]",
             "lab.toml:2:10: `path` is missing in an entry of mkdir",
-            "",
+            "name the directory, as in { path = \"/var/lib/lab\" }",
         ),
         (
             "[[partition]]\nsymlink = [{ path = '/a' }]",
             "lab.toml:2:12: `target` is missing in an entry of symlink",
-            "",
+            "write both, as in { path = \"/etc/mtab\", target = \"/proc/mounts\" }",
         ),
         (
             "[[partition]]\nsymlink = [{ path = '/a', target = '' }]",
             "lab.toml:2:36: `target` is \"\"; expected 1 to 4095 bytes without NUL",
-            "",
+            "write where the link leads, such as \"../etc/fstab\"",
         ),
         (
             "[[partition]]\nsymlink = [{ path = '/a/', target = 'b' }]",
             "lab.toml:2:21: `path` is \"/a/\"; it must name a file, not a directory",
-            "",
+            "leave the `/` at the end out: \"/a\"; directories are made with mkdir",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'pipe' }]",
             "lab.toml:2:33: `type` is \"pipe\"; expected \"char\", \"block\", \"fifo\" or \"socket\"",
-            "",
+            "write type = \"char\", \"block\", \"fifo\" or \"socket\"",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'char', major = 1 }]",
             "lab.toml:2:11: `minor` is missing in an entry of device",
-            "",
+            "write all of them, as in { path = \"/dev/null\", type = \"char\", major = 1, minor = 3 }",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 4096, minor = 0 }]",
             "lab.toml:2:50: `major` is 4096; it must be 0 to 4095",
-            "",
+            "write at most 4095; `ls -l` shows both numbers of a device",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'block', major = 1, minor = 1048576 }]",
             "lab.toml:2:61: `minor` is 1048576; it must be 0 to 1048575",
-            "",
+            "write at most 1048575; `ls -l` shows both numbers of a device",
         ),
         (
             "[[partition]]\ndevice = [{ path = '/a', type = 'fifo', minor = 0 }]",
             "lab.toml:2:49: `minor` is the number of a device; type = \"fifo\" has none",
-            "",
+            "leave `minor` out",
         ),
         (
             "[[partition]]\nsize = '1MiB'\nfilesystem = 'none'\nmkdir = [{ path = '/a' }]",
@@ -147,7 +147,7 @@ fn base64_contents() {
         (
             "[[partition]]\nfiles = [{ path = '/a', text = '', base64 = '' }]",
             "lab.toml:2:45: `base64` and `text` are both given; a file has one of them",
-            "",
+            "leave one of the two out",
         ),
         (
             "[[partition]]\nfiles = [{ path = '/a', base64 = ' AA\tA_' }]",
@@ -192,12 +192,12 @@ fn variables() {
         (
             "[variables]\n'a b' = 1\n[[partition]]",
             "lab.toml:2:1: variable `a b` has a name with more than letters, digits, `_` and `-`",
-            "",
+            "rename it, such as root-password_2",
         ),
         (
             "[variables]\na = true\n[[partition]]",
             "lab.toml:2:5: `variables` is a boolean; expected a table of texts and integers",
-            "",
+            "write [variables] on a line of its own, and below server = \"10.0.0.1\"",
         ),
         (
             "[variables]\nuser = 'x'\n[[partition]]\nfiles = [{ path = '/a', text = '{{usr}}' }]",
@@ -228,6 +228,83 @@ fn variables() {
             "[[partition]]\nfiles = [{ path = '/a', text = '{{}}' }]",
             "lab.toml:2:32: `text`: line 1: `{{` is not followed by a name and `}}`",
             "write `{{{{` for a literal `{{`",
+        ),
+    ]);
+}
+
+#[test]
+fn patterns_that_would_match_nothing() {
+    check(&[
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', exclude = [''] }]",
+            "lab.toml:2:37: `exclude`: ``: names nothing",
+            "leave it out, or write \"*\" for everything",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', include = ['!'] }]",
+            "lab.toml:2:37: `include`: `!`: names nothing",
+            "leave it out, or write \"*\" for everything",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', exclude = ['#old'] }]",
+            "lab.toml:2:37: `exclude`: `#old`: is a comment",
+            "write '\\#old', in single quotes, for a name that begins with `#`",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', exclude = ['a[]b'] }]",
+            "lab.toml:2:37: `exclude`: `a[]b`: unclosed character class; missing `]`",
+            "patterns are as in .gitignore; before `[`, `{`, `*` or `?` in a name write a backslash, in single quotes",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', xattrs = ['user.a', '!'] }]",
+            "lab.toml:2:46: `xattrs`: `!`: names nothing",
+            "write a name or how names begin, such as \"user.*\"; \"!user.*\" leaves those out",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', xattrs = [''] }]",
+            "lab.toml:2:36: `xattrs`: ``: names nothing",
+            "write a name or how names begin, such as \"user.*\"; \"!user.*\" leaves those out",
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = '' }]",
+            "lab.toml:2:18: `from` is \"\"; expected a path",
+            "name a file or directory; \".\" is the config's own directory",
+        ),
+    ]);
+    let lab = Lab::new();
+    let text = r"[[partition]]
+copy = [{ from = 'boot', exclude = ['\#old', '[]a]', 'a\[b', '[!]]', '!x'], xattrs = ['*', '!*'] }]";
+    lab.load(text).unwrap();
+}
+
+#[test]
+fn sizes_that_are_no_whole_numbers() {
+    let units = "write a whole number with a unit K, M, G, T, KiB, MiB, GiB, TiB (powers of 1024) or s (sectors), such as \"256MiB\"";
+    check(&[
+        (
+            "[disk]\nsize = '1.5GiB'",
+            "lab.toml:2:8: `size`: `1.5GiB` is a fraction; a size is a whole number with a unit",
+            "write a whole number of a smaller unit, such as 1536MiB",
+        ),
+        (
+            "[vm]\nmemory = '0.3 T'",
+            "lab.toml:2:10: `memory`: `0.3 T` is a fraction; a size is a whole number with a unit",
+            "write a whole number of a smaller unit, such as \"1536MiB\" for 1.5 GiB",
+        ),
+        (
+            "[vm]\nmemory = '64mb'",
+            "lab.toml:2:10: `memory`: `64mb`: unknown unit `mb`; known are K, M, G, T, KiB, MiB, GiB, TiB and s (512-byte sectors)",
+            "write 64MiB",
+        ),
+        (
+            "[vm]\nmemory = '-1GiB'",
+            "lab.toml:2:10: `memory`: `-1GiB` is no size: expected a number with an optional unit",
+            units,
+        ),
+        (
+            "[vm]\nmemory = 1.5",
+            "lab.toml:2:10: `memory` is a fraction; expected a size such as \"256MiB\" or a number of bytes",
+            "write memory = \"256MiB\", or a whole number of bytes",
         ),
     ]);
 }

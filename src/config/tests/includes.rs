@@ -74,6 +74,10 @@ fn cycles_and_missing_includes_are_errors() {
             .to_string()
             .starts_with("No such file")
     );
+    assert_eq!(
+        error.hint().unwrap(),
+        "relative paths start at the directory of the config file that names them"
+    );
 }
 
 #[test]
@@ -81,4 +85,12 @@ fn a_config_that_cannot_be_read_has_no_place() {
     let lab = Lab::new();
     let error = super::super::load(&lab.path("absent.toml")).unwrap_err();
     assert_eq!(lab.strip(&error.to_string()), "absent.toml: cannot be read");
+    let hint = error.hint().unwrap();
+    assert_eq!(hint, "`miragefs init` writes a starter config");
+    let error = super::super::load(&lab.path("boot")).unwrap_err();
+    let hint = error.hint().unwrap();
+    assert_eq!(
+        hint,
+        "name the config in the directory, such as miragefs.toml"
+    );
 }

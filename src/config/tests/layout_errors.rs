@@ -13,7 +13,7 @@ fn partitions_that_do_not_fit() {
         (
             "[[partition]]\n[[partition]]\n[[partition]]\n[[partition]]\n[[partition]]\n",
             "lab.toml:5:1: the disk has 5 partitions; a master boot record holds at most 4",
-            "",
+            "put several sources into one partition, as directories, or write a second config for a second disk",
         ),
         (
             "[disk]\ntable = 'none'\n[[partition]]\n[[partition]]\n",
@@ -53,7 +53,7 @@ fn partitions_that_do_not_fit() {
         (
             "[disk]\ntable = 'none'\nsize = '16T'\n[[partition]]",
             "lab.toml:4:1: partition `partition-1` has 17592186044416 bytes (16 TiB); ext4 with 4 KiB blocks and 32-bit block numbers is smaller than 17592186044416 bytes (16 TiB)",
-            "",
+            "make it smaller, or spread its contents over two disks",
         ),
         (
             "[[partition]]\nsize = '10MiB'\nstart = '1MiB'\n[[partition]]\nstart = '5MiB'",
@@ -143,7 +143,7 @@ fn partitions_that_do_not_fit() {
         (
             "[[partition]]\nfilesystem = 'swap'\nsize = '79s'",
             "lab.toml:3:8: partition `partition-1` has 40448 bytes (39.5 KiB); a swap area has at least 40960 bytes (40 KiB)",
-            "",
+            "write size = \"40KiB\" or more",
         ),
         (
             "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\ncopy = [{ from = 'boot' }]",
@@ -168,27 +168,27 @@ fn partitions_that_do_not_fit() {
         (
             "[[partition]]\nfilesystem = 'swap'\nsize = '1MiB'\nlabel = 'sixteen-letters.'",
             "lab.toml:4:9: label `sixteen-letters.` has 16 bytes; a swap area holds at most 15",
-            "",
+            "shorten it, to `sixteen-letters` for example",
         ),
         (
             "[[partition]]\nlabel = 'seventeen-letters'",
             "lab.toml:2:9: label `seventeen-letters` has 17 bytes; ext4 holds at most 16",
-            "",
+            "shorten it, to `seventeen-letter` for example",
         ),
         (
             "[[partition]]\nlabel = ''",
             "lab.toml:2:9: `label` is \"\"; expected at least one character, and no control characters",
-            "",
+            "write a label such as \"boot\", or leave it out to get partition-1 and so on",
         ),
         (
             "[[partition]]\nlabel = 'a'\n[[partition]]\nlabel = 'a'",
             "lab.toml:4:9: label `a` is used twice",
-            "",
+            "choose another; a partition without `label` is called partition-1, partition-2 and so on, by its place",
         ),
         (
             "[[partition]]\nlabel = 'partition-2'\n[[partition]]\n",
             "lab.toml:3:1: label `partition-2` is used twice",
-            "",
+            "choose another; a partition without `label` is called partition-1, partition-2 and so on, by its place",
         ),
     ]);
 }
@@ -212,6 +212,11 @@ fn machines_that_would_not_boot() {
             "keep active = true on the partition that has the boot loader",
         ),
         (
+            "[[partition]]\nactive = true\nbootloader = 'extlinux'\n[[partition]]\nbootloader = 'extlinux'",
+            "lab.toml:5:14: partitions `partition-1` and `partition-2` both have a boot loader; only one partition can have it, because only one can be active",
+            "leave `bootloader` out of `partition-2`, or of the other",
+        ),
+        (
             "[[partition]]\nbootloader-directory = '/boot'",
             "lab.toml:2:24: partition `partition-1` has `bootloader-directory` but no `bootloader`",
             "add bootloader = \"extlinux\"",
@@ -219,12 +224,12 @@ fn machines_that_would_not_boot() {
         (
             "[[partition]]\nactive = true\nbootloader = 'extlinux'\nbootloader-directory = '/../a'",
             "lab.toml:4:24: `bootloader-directory` is \"/../a\"; it must not contain `..`",
-            "",
+            "write \"/a\"",
         ),
         (
             "[[partition]]\nactive = true\nbootloader = 'extlinux'\nbootloader-directory = '/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'",
             "lab.toml:4:24: `bootloader-directory` has 402 bytes; extlinux holds at most 255",
-            "",
+            "choose a shorter path, such as \"/boot/extlinux\"",
         ),
         (
             "[disk]\nboot-code = 'absent.bin'\n[[partition]]\n",
@@ -239,7 +244,7 @@ fn machines_that_would_not_boot() {
         (
             "[disk]\nboot-code = 'boot'\n[[partition]]\n",
             "lab.toml:2:13: `boot-code`: `boot` is a directory; expected a regular file",
-            "",
+            "name the file itself, such as /usr/lib/EXTLINUX/mbr.bin, or \"syslinux\"",
         ),
         (
             "[bootloader]\nextlinux = 'absent'\n[[partition]]\nactive = true\nbootloader = 'extlinux'",
@@ -249,7 +254,7 @@ fn machines_that_would_not_boot() {
         (
             "[bootloader]\nextlinux = 'boot'\n[[partition]]\nactive = true\nbootloader = 'extlinux'",
             "lab.toml:2:12: `extlinux`: `boot` is a directory; expected a regular file",
-            "",
+            "name the executable itself, such as /usr/bin/extlinux, or \"auto\"",
         ),
     ]);
 }
