@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn encodes_reference_bytes() {
-        // `setfattr -n user.a -v hello` on a file of an ext4 with 256-byte inodes: the inode's last 96 bytes.
+        // `setfattr -n user.a -v hello` on a file of an ext4 with 256-byte inodes: the inode's last 96 bytes by
+        // `debugfs -R "inode_dump …"`.
         let area = in_inode(&[attribute("user.a", b"hello")]);
         assert_eq!(area[..4], [0, 0, 2, 0xea]);
         assert_eq!(
