@@ -56,6 +56,8 @@ struct FileSystem {
     inodes: u32,
     free_inodes: u32,
     journal_bytes: u64,
+    slack_bits: u8,
+    slack_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,6 +187,7 @@ impl Report {
             ("FREE", Align::Right),
             ("FREE INODES", Align::Right),
             ("JOURNAL", Align::Right),
+            ("SLACK", Align::Right),
         ]);
         for partition in &self.partitions {
             let Some(found) = &partition.filesystem else {
@@ -193,6 +196,10 @@ impl Report {
             let journal = match found.journal_bytes {
                 0 => "none".to_owned(),
                 bytes => ByteCount(bytes).rounded(),
+            };
+            let slack = match found.slack_bits {
+                0 => "none".to_owned(),
+                bits => format!("{bits} bits, {}", ByteCount(found.slack_bytes).rounded()),
             };
             table.row(vec![
                 partition.number.to_string(),
@@ -206,6 +213,7 @@ impl Report {
                 ByteCount(found.free_bytes).rounded(),
                 found.free_inodes.to_string(),
                 journal,
+                slack,
             ]);
         }
         table.text()
@@ -254,6 +262,8 @@ impl Partition {
             inodes: found.inode_count,
             free_inodes: found.free_inodes,
             journal_bytes: found.journal_bytes,
+            slack_bits: found.slack_bits,
+            slack_bytes: found.slack_bytes,
         });
         Self {
             number,

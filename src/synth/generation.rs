@@ -16,8 +16,8 @@ use super::segments::SegmentMap;
 use super::source::ByteSource;
 use super::vmdk::{DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id};
 use crate::config::spec::{
-    BootCode, DiskSize, Filesystem, ImageFormat, ImageSpec, PartitionSize, PartitionSpec, Spec,
-    VmdkLayout,
+    BootCode, DiskSize, Filesystem, ImageFormat, ImageSpec, PartitionSize, PartitionSpec,
+    SLACK_BITS_DEFAULT, Spec, VmdkLayout,
 };
 use crate::formats::ext4::BLOCK_SIZE;
 use crate::units::{Lba, SECTOR_SIZE};
@@ -349,6 +349,11 @@ fn describe_disk(
                 content.number(ext4.reserved_percent.map_or(u64::MAX, u64::from));
                 content.number(ext4.inodes.map_or(u64::MAX, u64::from));
                 content.number(partition.free.unwrap_or(0));
+                // Said only where it is not what it always was, so that other disks keep their identifiers.
+                if ext4.slack_bits != SLACK_BITS_DEFAULT {
+                    content.bytes(b"slack bits");
+                    content.number(ext4.slack_bits.into());
+                }
             }
             // Its UUID follows from the seed and the label.
             Filesystem::Swap => content.bytes(b"swap area"),

@@ -50,6 +50,10 @@ pub struct FilesystemReport {
     pub inode_count: u32,
     /// Bytes of the journal, 0 if there is none.
     pub journal_bytes: u64,
+    /// Significant bits that the lengths of subtrees are rounded up to; 0 if they are not.
+    pub slack_bits: u8,
+    /// Bytes between subtrees that this leaves free; they count as free ones too.
+    pub slack_bytes: u64,
 }
 
 impl<'a> PartitionTree<'a> {
@@ -209,6 +213,7 @@ pub(super) fn check_boot(
 /// What `check` tells of a planned file system.
 pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) -> FilesystemReport {
     let (free_bytes, free_inodes, inode_count) = plan.free();
+    let (slack, slack_bytes) = plan.slack();
     FilesystemReport {
         kind: "ext4",
         uuid: file_system_uuid(&spec.seed, partition).to_string(),
@@ -217,6 +222,8 @@ pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) ->
         free_inodes,
         inode_count,
         journal_bytes: plan.journal_len(),
+        slack_bits: slack.bits(),
+        slack_bytes,
     }
 }
 
@@ -245,6 +252,8 @@ pub(super) fn swap(
         free_inodes: 0,
         inode_count: 0,
         journal_bytes: 0,
+        slack_bits: 0,
+        slack_bytes: 0,
     };
     let page = Segment::Bytes {
         bytes: header.to_raw().as_bytes().into(),

@@ -237,6 +237,16 @@ impl Allocation {
         })
     }
 
+    /// Behind the data of a file and its siblings within their zone.
+    pub(super) fn end_of_siblings_data(&self, id: NodeId) -> u64 {
+        self.data.end_of_siblings(&self.runs, id)
+    }
+
+    /// Behind the blocks of a directory or symlink and its siblings within their zone.
+    pub(super) fn end_of_siblings_metadata(&self, id: NodeId) -> u64 {
+        self.metadata.end_of_siblings(&self.runs, id)
+    }
+
     /// The extents of a node's contents.
     pub(super) fn extents<'a>(
         &self,

@@ -69,27 +69,39 @@ pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext
     source_of(tree, files, size)
 }
 
+/// `[partition.ext4]` with nothing in it.
+pub(crate) const fn spec() -> Ext4Spec {
+    Ext4Spec {
+        features: FeatureSet::Std,
+        journal: true,
+        reserved_percent: None,
+        inodes: None,
+        slack_bits: SLACK_BITS_DEFAULT,
+    }
+}
+
+pub(crate) fn plan_of(
+    tree: Tree,
+    spec: &Ext4Spec,
+    size: SizeRequest,
+) -> Result<Ext4Plan, Ext4Error> {
+    let params = Ext4Params {
+        spec,
+        label: "test",
+        uuid: Uuid::from_u128(7),
+        time: TIMES.default,
+        size,
+    };
+    Ext4Plan::new(tree, &params)
+}
+
 /// The file system of a tree.
 pub(crate) fn source_of(
     tree: Tree,
     files: HostFiles,
     size: SizeRequest,
 ) -> Result<Ext4, Ext4Error> {
-    let spec = Ext4Spec {
-        features: FeatureSet::Std,
-        journal: true,
-        reserved_percent: None,
-        inodes: None,
-        slack_bits: SLACK_BITS_DEFAULT,
-    };
-    let params = Ext4Params {
-        spec: &spec,
-        label: "test",
-        uuid: Uuid::from_u128(7),
-        time: TIMES.default,
-        size,
-    };
-    let plan = Ext4Plan::new(tree, &params)?;
+    let plan = plan_of(tree, &spec(), size)?;
     let len = match size {
         SizeRequest::Fixed(bytes) => bytes,
         SizeRequest::Fit { .. } => plan.block_count() * 4096,
