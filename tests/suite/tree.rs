@@ -1,6 +1,7 @@
 //! Scanning sources and merging them into a tree, and what happens when a source changes afterwards.
 
 mod merging;
+mod owners;
 mod scanning;
 mod shaping;
 mod staleness;

@@ -425,8 +425,19 @@ impl TreeBuilder {
         ImagePath(names).to_string()
     }
 
-    fn implied_attributes(&self, mode: u16) -> Attributes {
+    pub(super) fn implied_attributes(&self, mode: u16) -> Attributes {
         self.attributes(mode, Owner::default())
+    }
+
+    /// A time of a source, lowered to the config's ceiling.
+    pub(super) fn clamped(&self, seen: Timestamp) -> Timestamp {
+        match self.times.clamp {
+            Some(clamp) => seen.min(Timestamp {
+                seconds: clamp,
+                nanoseconds: 0,
+            }),
+            None => seen,
+        }
     }
 
     fn attributes(&self, mode: u16, owner: Owner) -> Attributes {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::owners::Given;
 use super::{TreeError, XattrSet};
 use crate::config::spec::{CopySpec, IdMap, Owner};
 
@@ -14,20 +15,22 @@ const CAPABILITY_REVISION_MASK: u32 = 0xff00_0000;
 const CAPABILITY_REVISION_2: u32 = 0x0200_0000;
 const CAPABILITY_REVISION_3: u32 = 0x0300_0000;
 
-/// The owner in the image of the source file at `path`.
+/// The owner in the image of the source file at `path`, which is `uid` and `gid` on the host.
 pub(super) fn owner(
     spec: &CopySpec,
-    uid: u32,
-    gid: u32,
+    given: &Given,
+    (uid, gid): (u32, u32),
     path: impl Fn() -> PathBuf,
 ) -> Result<Owner, TreeError> {
-    if let Some(owner) = spec.owner {
-        return Ok(owner);
-    }
-    Ok(Owner {
-        uid: user(spec, uid, &path)?,
-        gid: group(spec, gid, &path)?,
-    })
+    let uid = match given.uid.or(spec.owner.map(|owner| owner.uid)) {
+        Some(uid) => uid,
+        None => user(spec, uid, &path)?,
+    };
+    let gid = match given.gid.or(spec.owner.map(|owner| owner.gid)) {
+        Some(gid) => gid,
+        None => group(spec, gid, &path)?,
+    };
+    Ok(Owner { uid, gid })
 }
 
 /// Maps the users and groups that extended attributes of the file at `path` name.

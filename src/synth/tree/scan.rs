@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use super::build::TreeBuilder;
 use super::filter::{Fate, Filter};
 use super::ids;
+use super::owners::{Given, Owners};
 use super::xattr::{self, LeftOut};
 use super::{
     Attributes, BlockRange, Content, DeviceNumber, NodeId, NodeKind, Special, Timestamp, TreeError,
@@ -57,6 +58,7 @@ pub(super) fn copy(
             scan.builder.node_mut(node).attributes = scan.attributes(&stat, Path::new(""))?;
             scan.extended_attributes(node, Path::new(""))?;
             scan.descend(node)?;
+            scan.complete()?;
             scan.finish();
             Ok(())
         }
@@ -109,6 +111,7 @@ struct Scan<'a> {
     directory_index: u32,
     root: Arc<SourceDirectory>,
     filter: Filter,
+    owners: Option<Owners<'a>>,
     /// Files with several names, by device and inode, joined within one copy entry.
     linked: HashMap<(u64, u64), NodeId>,
     left_out: LeftOut,
@@ -146,6 +149,7 @@ impl<'a> Scan<'a> {
         root: SourceDirectory,
     ) -> Result<Self, TreeError> {
         let filter = Filter::new(spec)?;
+        let owners = Owners::load(spec, files)?;
         let root = Arc::new(root);
         let directory_index = files.add_directory(Arc::clone(&root));
         let may_read_all = rustix::process::geteuid().is_root();
@@ -156,17 +160,26 @@ impl<'a> Scan<'a> {
             directory_index,
             root,
             filter,
+            owners,
             linked: HashMap::new(),
             left_out: LeftOut::default(),
             may_read_all,
         })
     }
 
+    /// Adds what the manifest has and the source lacks.
+    fn complete(&mut self) -> Result<(), TreeError> {
+        match &self.owners {
+            Some(owners) => owners.complete(self.builder, &self.filter),
+            None => Ok(()),
+        }
+    }
+
     /// Says what was left out.
     fn finish(self) {
-        self.builder
-            .warnings
-            .extend(self.left_out.into_warnings(self.spec));
+        let warnings = &mut self.builder.warnings;
+        warnings.extend(self.left_out.into_warnings(self.spec));
+        warnings.extend(self.owners.and_then(Owners::into_warning));
     }
 
     /// Everything below the source's root, depth first without recursion.
@@ -271,6 +284,14 @@ impl<'a> Scan<'a> {
         if self.stops_at(stat) {
             return self.mount_point(parent, found, path, kind).map(|()| None);
         }
+        if let Some(special) = self.replacement(stat, path) {
+            let attributes = self.attributes(stat, path)?;
+            let node = NodeKind::Special(special);
+            let location = &self.spec.location;
+            self.builder
+                .put(parent, &found.name, attributes, node, location)?;
+            return Ok(None);
+        }
         match kind {
             FileType::Directory => return self.directory(parent, found, path).map(Some),
             FileType::RegularFile => {
@@ -316,6 +337,12 @@ impl<'a> Scan<'a> {
         Ok(node)
     }
 
+    /// The special file that the manifest puts in the place of what the source has.
+    fn replacement(&self, stat: &Statx, path: &Path) -> Option<Special> {
+        let owners = self.owners.as_ref()?;
+        owners.special(path, file_type(stat), stat.stx_size)
+    }
+
     /// Whether another file system begins here that is not to be entered.
     const fn stops_at(&self, stat: &Statx) -> bool {
         stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) && !self.spec.cross_mounts
@@ -329,6 +356,9 @@ impl<'a> Scan<'a> {
         path: &Path,
         kind: FileType,
     ) -> Result<(), TreeError> {
+        if let Some(owners) = &self.owners {
+            owners.pass_over(path);
+        }
         let attributes = self.attributes(&found.stat, path)?;
         let (node, becomes) = if kind == FileType::Directory {
             (NodeKind::Directory(Vec::new()), "directory")
@@ -406,6 +436,10 @@ impl<'a> Scan<'a> {
         if stat.stx_nlink > 1
             && let Some(node) = self.linked.get(&key)
         {
+            if let Some(owners) = &self.owners {
+                let first = &self.builder.node(*node).attributes;
+                owners.join(relative, first, &attributes)?;
+            }
             return self.builder.link(parent, name, *node, &self.spec.location);
         }
         let kind = kind(self)?;
@@ -422,25 +456,22 @@ impl<'a> Scan<'a> {
     /// Attributes of the source with the config's overrides.
     fn attributes(&mut self, stat: &Statx, relative: &Path) -> Result<Attributes, TreeError> {
         self.files.note_mtime(stat.stx_mtime.tv_sec);
-        let mode = self.spec.mode.unwrap_or(stat.stx_mode & 0o7777);
+        let given = match &self.owners {
+            Some(owners) => owners.given(relative, file_type(stat), stat.stx_size)?,
+            None => Given::default(),
+        };
+        let mode = given.mode.or(self.spec.mode);
         let path = || self.root.path.join(relative);
-        let owner = ids::owner(self.spec, stat.stx_uid, stat.stx_gid, path)?;
+        let owner = ids::owner(self.spec, &given, (stat.stx_uid, stat.stx_gid), path)?;
         let seen = Timestamp {
             seconds: stat.stx_mtime.tv_sec,
             nanoseconds: stat.stx_mtime.tv_nsec,
         };
-        let mtime = match self.builder.times.clamp {
-            Some(clamp) => seen.min(Timestamp {
-                seconds: clamp,
-                nanoseconds: 0,
-            }),
-            None => seen,
-        };
         Ok(Attributes {
-            mode,
+            mode: mode.unwrap_or(stat.stx_mode & 0o7777),
             uid: owner.uid,
             gid: owner.gid,
-            mtime,
+            mtime: self.builder.clamped(given.time.unwrap_or(seen)),
             immutable: false,
         })
     }
@@ -456,7 +487,8 @@ impl<'a> Scan<'a> {
     /// Gives a node the attributes of its source.
     fn extended_attributes(&mut self, node: NodeId, relative: &Path) -> Result<(), TreeError> {
         let path = self.root.path.join(relative);
-        let mut set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
+        let mode = self.builder.node(node).attributes.mode;
+        let mut set = xattr::read(&path, self.spec, mode, &mut self.left_out).map_err(|error| {
             host_error(self.spec, &path, "asked for extended attributes", error)
         })?;
         ids::map_xattrs(self.spec, &mut set, &path)?;
@@ -522,7 +554,8 @@ fn identity(stat: &Statx) -> Identity {
     }
 }
 
-fn kind_name(kind: FileType) -> &'static str {
+/// What a kind of file is called in messages.
+pub(super) fn kind_name(kind: FileType) -> &'static str {
     match kind {
         FileType::Directory => "a directory",
         FileType::RegularFile => "a regular file",

@@ -63,13 +63,15 @@ impl LeftOut {
     }
 }
 
-/// The attributes of `path`, which is not followed if it is a symlink, that `spec` takes.
+/// The attributes of `path`, which is not followed if it is a symlink, that `spec` takes; an ACL is that of a file with
+/// these permission bits.
 ///
 /// # Errors
 /// The host's, where it has attributes at all.
 pub(super) fn read(
     path: &Path,
     spec: &CopySpec,
+    mode: u16,
     left_out: &mut LeftOut,
 ) -> Result<XattrSet, Errno> {
     let names = match grown(|buffer| rustix::fs::llistxattr(path, buffer)) {
@@ -88,7 +90,7 @@ pub(super) fn read(
             Fate::Left => left_out.add(name, path),
             Fate::Taken => match grown(|buffer| rustix::fs::lgetxattr(path, name, buffer)) {
                 Ok(mut value) => {
-                    if let Some(mode) = spec.mode.filter(|_| name == ACCESS_ACL) {
+                    if name == ACCESS_ACL {
                         change_mode(&mut value, mode);
                     }
                     set.push((name.into(), value.into()));

@@ -42,6 +42,7 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         to: ImagePath::default(),
         to_is_directory: true,
         owner: None,
+        owners: None,
         uid_map: None,
         gid_map: None,
         mode: None,
