@@ -305,6 +305,7 @@ fn file_type(key: &str) -> &'static str {
         "from" => {
             "devices, FIFOs and sockets are made by an entry of device, such as { path = \"/dev/null\", type = \"char\", major = 1, minor = 3 }"
         }
+        "owners" => OWNERS,
         "boot-code" => "name the file itself, such as /usr/lib/EXTLINUX/mbr.bin, or \"syslinux\"",
         "extlinux" => "name the executable itself, such as /usr/bin/extlinux, or \"auto\"",
         _ => "name the file itself",

@@ -304,6 +304,8 @@ impl Reader {
             }
             b"/set" => return words.try_for_each(|word| self.defaults.set(word)),
             b"/unset" => return words.try_for_each(|word| self.defaults.unset(word)),
+            // bsdtar's root of an archive whose own root is `./`.
+            b"/." => {}
             _ if first.starts_with(b"/") => return Err(Mistake::command(first)),
             _ => {}
         }

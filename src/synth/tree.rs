@@ -8,11 +8,14 @@ mod filter;
 mod ids;
 mod order;
 mod owners;
+mod progress;
 mod scan;
+mod unreadable;
 mod xattr;
 
-pub use build::TreeBuilder;
+pub use build::{TreeBuilder, Unfinished};
 pub use owners::{Misfit, OwnersError};
+pub use progress::ScanProgress;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -336,6 +339,20 @@ pub enum TreeWarning {
         /// How many files it concerns.
         count: u64,
     },
+    /// A file or directory that the host does not let us read, where that is no mistake.
+    #[error("{}: cannot be read; {becomes}", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What becomes of it: `it is left out`, `it is empty in the image`.
+        becomes: &'static str,
+    },
+    /// More of them.
+    #[error("{count} more files and directories cannot be read; they are left out or empty")]
+    MoreUnreadable {
+        /// How many.
+        count: u64,
+    },
     /// A source has a file of the boot loader's.
     #[error("{path}: the source's file is replaced by the boot loader's")]
     BootLoaderFile {
@@ -359,7 +376,9 @@ impl TreeWarning {
                 "contents come from the source; a manifest without size= says nothing of them"
                     .to_owned(),
             ),
-            Self::BootLoaderFile { .. } => None,
+            Self::BootLoaderFile { .. } | Self::Unreadable { .. } | Self::MoreUnreadable { .. } => {
+                None
+            }
         }
     }
 }
@@ -466,8 +485,9 @@ impl TreeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Owners(error) => Some(error.hint().to_owned()),
-            Self::Host { action: "read" | "listed" | "opened", .. } => Some(
-                "miragefs reads files as the user who runs it: change the file's permissions, or leave it out with `exclude`"
+            Self::Host { action: "read" | "listed" | "opened" | "examined", .. } => Some(
+                "miragefs reads files as the user who runs it: change the file's permissions, leave it out with `exclude`, \
+                 or all such files with --skip-unreadable"
                     .to_owned(),
             ),
             Self::Clash { .. } => Some("remove one of the two, or give one another `to`".to_owned()),

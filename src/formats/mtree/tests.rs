@@ -204,6 +204,8 @@ fn forms_mean_what_they_say() {
         let kind = Some(Kind::BlockDevice(major, minor));
         assert_eq!(entry(&manifest, b"x").kind, kind, "{device}");
     }
+    let archive = parsed("/. mode=755 type=dir\n./etc mode=700\nx mode=600");
+    assert_eq!(paths(&archive), ["", "etc", "x"]);
     assert_eq!(parsed("x mode=0\r\n./y/\r\n").entries().len(), 2);
     assert_eq!(parsed("").entries().len(), 0);
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::unreadable::Unreadable;
 use super::{
-    Attributes, Content, DeviceNumber, Entry, Node, NodeId, NodeKind, Special, Timestamp, Tree,
-    TreeError, TreeWarning, XattrSet, XattrSetId, order, scan,
+    Attributes, Content, DeviceNumber, Entry, Node, NodeId, NodeKind, ScanProgress, Special,
+    Timestamp, Tree, TreeError, TreeWarning, XattrSet, XattrSetId, order, scan,
 };
 use crate::config::spec::{
     CopySpec, DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink,
@@ -13,6 +14,7 @@ use crate::config::spec::{
 };
 use crate::synth::host_file::HostFiles;
 use crate::synth::identifiers::Identifiers;
+use crate::synth::mistakes::Mistakes;
 
 /// The most names that one inode may have (`EXT4_LINK_MAX`, kernel fs/ext4/ext4.h).
 const LINK_COUNT_MAX: u32 = 65_000;
@@ -27,8 +29,20 @@ pub struct TreeBuilder {
     pub(super) warnings: Vec<TreeWarning>,
     /// Whether no file may have holes.
     pub(super) fully_mapped: bool,
+    pub(super) mistakes: Mistakes<TreeError>,
+    pub(super) unreadable: Unreadable,
+    pub(super) progress: Option<Arc<ScanProgress>>,
     /// Sets of extended attributes and their indices.
     xattr_sets: BTreeMap<XattrSet, XattrSetId>,
+}
+
+/// A tree that no file system is to be made of.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What there is of it.
+    pub tree: Tree,
+    /// What is wrong, in the order of the config and of its sources.
+    pub mistakes: Mistakes<TreeError>,
 }
 
 impl TreeBuilder {
@@ -40,6 +54,9 @@ impl TreeBuilder {
             times,
             warnings: Vec::new(),
             fully_mapped: false,
+            mistakes: Mistakes::default(),
+            unreadable: Unreadable::default(),
+            progress: None,
             xattr_sets: BTreeMap::from([(XattrSet::new(), XattrSetId::NONE)]),
         };
         let root = builder.implied_attributes(0o755);
@@ -59,36 +76,42 @@ impl TreeBuilder {
         self.fully_mapped = true;
     }
 
-    /// Adds a source. Its regular files are registered in `files`.
-    ///
-    /// # Errors
-    /// [`TreeError`] names the source, the place in the config and the reason.
-    pub fn copy(&mut self, spec: &CopySpec, files: &mut HostFiles) -> Result<(), TreeError> {
-        scan::copy(self, spec, files)
+    /// Leaves out what cannot be read, with warnings.
+    pub const fn skip_unreadable(&mut self) {
+        self.unreadable.skip = true;
     }
 
-    /// Adds what the config itself puts into a partition: directories, files, symlinks, devices.
-    ///
-    /// # Errors
-    /// [`TreeError`] of the first entry that does not fit what is there.
-    pub fn entries(
-        &mut self,
-        partition: &PartitionSpec,
-        identifiers: &Identifiers,
-    ) -> Result<(), TreeError> {
+    /// Tells how far the scan is.
+    pub fn report_to(&mut self, progress: Arc<ScanProgress>) {
+        self.progress = Some(progress);
+    }
+
+    /// Adds a source. Its regular files are registered in `files`; what is wrong with it, [`TreeBuilder::finish`] tells.
+    pub fn copy(&mut self, spec: &CopySpec, files: &mut HostFiles) {
+        if let Err(mistake) = scan::copy(self, spec, files) {
+            self.mistakes.note(mistake);
+        }
+    }
+
+    /// Adds what the config itself puts into a partition: directories, files, symlinks, devices. What does not fit,
+    /// [`TreeBuilder::finish`] tells.
+    pub fn entries(&mut self, partition: &PartitionSpec, identifiers: &Identifiers) {
         for directory in &partition.directories {
-            self.directory(directory)?;
+            let placed = self.directory(directory);
+            self.mistakes.take(placed);
         }
         for file in &partition.files {
-            self.inline(file, identifiers)?;
+            let placed = self.inline(file, identifiers);
+            self.mistakes.take(placed);
         }
         for symlink in &partition.symlinks {
-            self.symlink(symlink)?;
+            let placed = self.symlink(symlink);
+            self.mistakes.take(placed);
         }
         for device in &partition.devices {
-            self.device(device)?;
+            let placed = self.device(device);
+            self.mistakes.take(placed);
         }
-        Ok(())
     }
 
     /// Adds a file of the config; `identifiers` are those of the same config.
@@ -150,9 +173,6 @@ impl TreeBuilder {
     }
 
     /// Adds a file of the boot loader, as `extlinux --install` leaves it, and says if it replaces another.
-    ///
-    /// # Errors
-    /// As [`TreeBuilder::inline`].
     pub fn boot_loader_file(
         &mut self,
         directory: &ImagePath,
@@ -160,7 +180,7 @@ impl TreeBuilder {
         bytes: &[u8],
         immutable: bool,
         location: &Location,
-    ) -> Result<(), TreeError> {
+    ) {
         let mut path = directory.clone();
         path.0.push(name.as_bytes().to_vec());
         if self.lookup(&path).is_some() {
@@ -172,15 +192,15 @@ impl TreeBuilder {
             immutable,
             ..self.attributes(0o444, Owner::default())
         };
-        self.place(&path, inline_file(bytes), attributes, location)
-            .map(|_| ())
+        let placed = self.place(&path, inline_file(bytes), attributes, location);
+        self.mistakes.take(placed);
     }
 
     /// The finished tree and what the user should know.
     ///
     /// # Errors
-    /// [`TreeError::Limit`] for what ext4 cannot hold.
-    pub fn finish(self) -> Result<(Tree, Vec<TreeWarning>), TreeError> {
+    /// [`Unfinished`] has all mistakes so far, and [`TreeError::Limit`] for what ext4 cannot hold.
+    pub fn finish(self) -> Result<(Tree, Vec<TreeWarning>), Box<Unfinished>> {
         let mut xattr_sets = vec![XattrSet::new(); self.xattr_sets.len()];
         for (set, id) in self.xattr_sets {
             if let Some(slot) = usize::try_from(id.0)
@@ -194,11 +214,17 @@ impl TreeBuilder {
             nodes: order::order(self.nodes),
             xattr_sets,
         };
+        let mut mistakes = self.mistakes;
         for (index, node) in tree.nodes.iter().enumerate() {
             let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
-            check_limits(&tree, id, node)?;
+            mistakes.take(check_limits(&tree, id, node));
         }
-        Ok((tree, self.warnings))
+        if !mistakes.is_empty() {
+            return Err(Box::new(Unfinished { tree, mistakes }));
+        }
+        let mut warnings = self.warnings;
+        warnings.extend(self.unreadable.into_warnings());
+        Ok((tree, warnings))
     }
 
     fn place(

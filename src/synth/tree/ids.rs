@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::owners::Given;
 use super::{TreeError, XattrSet};
 use crate::config::spec::{CopySpec, IdMap, Owner};
+use crate::synth::mistakes::Mistakes;
 
 /// Tags of POSIX ACL entries that name somebody (kernel include/uapi/linux/posix_acl.h).
 const ACL_USER: u16 = 0x02;
@@ -21,16 +22,17 @@ pub(super) fn owner(
     given: &Given,
     (uid, gid): (u32, u32),
     path: impl Fn() -> PathBuf,
-) -> Result<Owner, TreeError> {
+    mistakes: &mut Mistakes<TreeError>,
+) -> Owner {
     let uid = match given.uid.or(spec.owner.map(|owner| owner.uid)) {
         Some(uid) => uid,
-        None => user(spec, uid, &path)?,
+        None => mistakes.take(user(spec, uid, &path)).unwrap_or(uid),
     };
     let gid = match given.gid.or(spec.owner.map(|owner| owner.gid)) {
         Some(gid) => gid,
-        None => group(spec, gid, &path)?,
+        None => mistakes.take(group(spec, gid, &path)).unwrap_or(gid),
     };
-    Ok(Owner { uid, gid })
+    Owner { uid, gid }
 }
 
 /// Maps the users and groups that extended attributes of the file at `path` name.

@@ -17,6 +17,7 @@ use super::{
 use crate::config::spec::{CopySpec, Location};
 use crate::formats::mtree::{Entry, Kind, LineError, Manifest};
 use crate::synth::host_file::{HostFiles, read_with_mtime};
+use crate::synth::mistakes::Mistakes;
 use crate::units::GIB;
 
 /// More than a manifest of some million paths with digests takes.
@@ -135,13 +136,15 @@ struct Sizes {
 }
 
 impl<'a> Owners<'a> {
-    /// The manifest that a copy entry names, if it names one.
+    /// The manifest that a copy entry names, if it names one. Lines that are not understood are mistakes, and then there
+    /// is none.
     ///
     /// # Errors
-    /// The host's, and a line that is not understood.
+    /// The host's.
     pub(super) fn load(
         spec: &'a CopySpec,
         files: &mut HostFiles,
+        mistakes: &mut Mistakes<TreeError>,
     ) -> Result<Option<Self>, OwnersError> {
         let Some(path) = spec.owners.as_deref() else {
             return Ok(None);
@@ -154,14 +157,21 @@ impl<'a> Owners<'a> {
                 source,
             })?;
         files.note_mtime(mtime);
-        let manifest = Manifest::parse(&text).map_err(|errors| OwnersError::Line {
-            location: location(),
-            path: path.to_path_buf(),
-            error: errors
-                .into_iter()
-                .next()
-                .expect("a refused text has a mistake"),
-        })?;
+        let manifest = match Manifest::parse(&text) {
+            Ok(manifest) => manifest,
+            Err(errors) => {
+                for error in errors {
+                    let (location, path) = (location(), path.to_path_buf());
+                    let line = OwnersError::Line {
+                        location,
+                        path,
+                        error,
+                    };
+                    mistakes.note(line.into());
+                }
+                return Ok(None);
+            }
+        };
         let mut seen = Vec::new();
         seen.resize_with(manifest.entries().len(), AtomicBool::default);
         Ok(Some(Self {
@@ -174,7 +184,7 @@ impl<'a> Owners<'a> {
         }))
     }
 
-    /// What the manifest says about a path of the source, which is of this kind and length.
+    /// What the manifest says about a path of the source, which is of this kind and length and has so many names.
     ///
     /// # Errors
     /// The manifest says that it is something else.
@@ -182,7 +192,7 @@ impl<'a> Owners<'a> {
         &self,
         relative: &Path,
         kind: FileType,
-        size: u64,
+        (size, names): (u64, u32),
     ) -> Result<Given, OwnersError> {
         let Some(entry) = self.see(relative) else {
             return Ok(Given::default());
@@ -197,6 +207,8 @@ impl<'a> Owners<'a> {
         if let Some(said) = entry.size()
             && kind == FileType::RegularFile
             && said != size
+            // What bsdtar writes for names of an archive that are hard links.
+            && !(said == 0 && names > 1)
         {
             self.note_size(entry, said, size);
         }
@@ -237,31 +249,31 @@ impl<'a> Owners<'a> {
         self.unseen.lock().push(relative.to_path_buf());
     }
 
-    /// Adds the special files and symlinks that the source lacks, and says what else it lacks.
-    ///
-    /// # Errors
-    /// A path that the manifest names and that cannot be made of it.
-    pub(super) fn complete(
-        &self,
-        builder: &mut TreeBuilder,
-        filter: &Filter,
-    ) -> Result<(), TreeError> {
+    /// Adds the special files and symlinks that the source lacks; what else it lacks is a mistake.
+    pub(super) fn complete(&self, builder: &mut TreeBuilder, filter: &Filter) {
         for (entry, seen) in self.manifest.entries().iter().zip(&self.seen) {
             if seen.load(Ordering::Relaxed) || entry.optional || !self.is_wanted(entry, filter) {
                 continue;
             }
-            let link = self.manifest.link(entry);
-            let node = match (entry.kind, link) {
-                (Some(Kind::Symlink), Some(target)) => NodeKind::Symlink(target.into()),
-                (Some(kind), _) => match special(kind) {
-                    Some(special) => NodeKind::Special(special),
-                    None => return Err(self.missing(entry, kind_name(kind)).into()),
-                },
-                (None, _) => return Err(self.missing(entry, "a file").into()),
-            };
-            self.add(builder, entry, node)?;
+            let added = self
+                .node(entry)
+                .map_err(TreeError::from)
+                .and_then(|node| self.add(builder, entry, node));
+            builder.mistakes.take(added);
         }
-        Ok(())
+    }
+
+    /// What the manifest itself says enough about to be made.
+    fn node(&self, entry: &Entry) -> Result<NodeKind, OwnersError> {
+        let link = self.manifest.link(entry);
+        match (entry.kind, link) {
+            (Some(Kind::Symlink), Some(target)) => Ok(NodeKind::Symlink(target.into())),
+            (Some(kind), _) => match special(kind) {
+                Some(special) => Ok(NodeKind::Special(special)),
+                None => Err(self.misfit(entry, Misfit::Missing(kind_name(kind)))),
+            },
+            (None, _) => Err(self.misfit(entry, Misfit::Missing("a file"))),
+        }
     }
 
     /// Lengths that were not those of the source.
@@ -372,10 +384,6 @@ impl<'a> Owners<'a> {
             found,
         });
         sizes.count = sizes.count.saturating_add(1);
-    }
-
-    fn missing(&self, entry: &Entry, kind: &'static str) -> OwnersError {
-        self.misfit(entry, Misfit::Missing(kind))
     }
 
     fn misfit(&self, entry: &Entry, reason: Misfit) -> OwnersError {

@@ -55,10 +55,10 @@ pub(super) fn copy(
             };
             let mut scan = Scan::new(builder, spec, files, root)?;
             let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
-            scan.builder.node_mut(node).attributes = scan.attributes(&stat, Path::new(""))?;
-            scan.extended_attributes(node, Path::new(""))?;
-            scan.descend(node)?;
-            scan.complete()?;
+            scan.builder.node_mut(node).attributes = scan.attributes(&stat, Path::new(""));
+            scan.extended_attributes(node, Path::new(""));
+            scan.descend(node);
+            scan.complete();
             scan.finish();
             Ok(())
         }
@@ -149,7 +149,7 @@ impl<'a> Scan<'a> {
         root: SourceDirectory,
     ) -> Result<Self, TreeError> {
         let filter = Filter::new(spec)?;
-        let owners = Owners::load(spec, files)?;
+        let owners = Owners::load(spec, files, &mut builder.mistakes)?;
         let root = Arc::new(root);
         let directory_index = files.add_directory(Arc::clone(&root));
         let may_read_all = rustix::process::geteuid().is_root();
@@ -168,10 +168,9 @@ impl<'a> Scan<'a> {
     }
 
     /// Adds what the manifest has and the source lacks.
-    fn complete(&mut self) -> Result<(), TreeError> {
-        match &self.owners {
-            Some(owners) => owners.complete(self.builder, &self.filter),
-            None => Ok(()),
+    fn complete(&mut self) {
+        if let Some(owners) = &self.owners {
+            owners.complete(self.builder, &self.filter);
         }
     }
 
@@ -183,14 +182,17 @@ impl<'a> Scan<'a> {
     }
 
     /// Everything below the source's root, depth first without recursion.
-    fn descend(&mut self, root: NodeId) -> Result<(), TreeError> {
+    fn descend(&mut self, root: NodeId) {
         let mut pending = vec![(PathBuf::new(), Place::Made(root), self.filter.at_root())];
         while let Some((relative, place, fate)) = pending.pop() {
             let fd = match self.open_below(&relative) {
                 Ok(fd) => fd,
-                Err(error) => return Err(self.host_error(&relative, "listed", error)),
+                Err(error) => {
+                    self.refused(&relative, "listed", error, "it is empty in the image");
+                    continue;
+                }
             };
-            for found in self.list(&fd, &relative, fate)? {
+            for found in self.list(&fd, &relative, fate) {
                 let path = relative.join(OsStr::from_bytes(&found.name));
                 if found.fate == Fate::OnTheWay {
                     let on_the_way = OnTheWay {
@@ -203,13 +205,36 @@ impl<'a> Scan<'a> {
                     pending.push((path, place, Fate::OnTheWay));
                     continue;
                 }
-                let parent = self.make(&place)?;
-                if let Some(directory) = self.add(&fd, parent, &found, &path)? {
+                let made = self.make(&place);
+                let Some(parent) = self.builder.mistakes.take(made) else {
+                    break;
+                };
+                let added = self.add(&fd, parent, &found, &path);
+                if let Some(Some(directory)) = self.builder.mistakes.take(added) {
                     pending.push((path, Place::Made(directory), Fate::Taken));
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The host did not let us have something: a mistake, or a warning that says what becomes of it.
+    fn refused(
+        &mut self,
+        relative: &Path,
+        action: &'static str,
+        error: Errno,
+        becomes: &'static str,
+    ) {
+        if let Some(owners) = &self.owners {
+            owners.pass_over(relative);
+        }
+        if self.builder.unreadable.skips(error) {
+            let path = self.root.path.join(relative);
+            self.builder.unreadable.note(path, becomes);
+        } else {
+            let mistake = self.host_error(relative, action, error);
+            self.builder.mistakes.note(mistake);
+        }
     }
 
     /// The node of a directory, made now with those above it if something was to be taken first.
@@ -237,22 +262,33 @@ impl<'a> Scan<'a> {
     }
 
     /// The names in a directory, sorted, with their metadata, without what is left out.
-    fn list(&self, fd: &OwnedFd, relative: &Path, above: Fate) -> Result<Vec<Found>, TreeError> {
+    fn list(&mut self, fd: &OwnedFd, relative: &Path, above: Fate) -> Vec<Found> {
         let mut buffer = [MaybeUninit::uninit(); READDIR_BUFFER_LEN];
         let mut names = RawDir::new(fd, &mut buffer);
         let mut found = Vec::new();
+        let mut count = 0_u64;
         while let Some(entry) = names.next() {
-            let entry = entry.map_err(|error| self.host_error(relative, "listed", error))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.refused(relative, "listed", error, "what it holds is left out");
+                    break;
+                }
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
+            count = count.saturating_add(1);
             let path = || relative.join(OsStr::from_bytes(name));
             let stat = match statx(fd, Path::new(OsStr::from_bytes(name))) {
                 Ok(stat) => stat,
                 // Removed between the listing and the look at it.
                 Err(Errno::NOENT) => continue,
-                Err(error) => return Err(self.host_error(&path(), "examined", error)),
+                Err(error) => {
+                    self.refused(&path(), "examined", error, "it is left out");
+                    continue;
+                }
             };
             let is_directory = file_type(&stat) == FileType::Directory;
             let fate = self.filter.judge(path, is_directory, above);
@@ -267,8 +303,11 @@ impl<'a> Scan<'a> {
                 fate,
             });
         }
+        if let Some(progress) = &self.builder.progress {
+            progress.note(&self.root.path, relative, count);
+        }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        found
     }
 
     /// Adds one name; returns the directory to descend into, if it is one.
@@ -285,7 +324,7 @@ impl<'a> Scan<'a> {
             return self.mount_point(parent, found, path, kind).map(|()| None);
         }
         if let Some(special) = self.replacement(stat, path) {
-            let attributes = self.attributes(stat, path)?;
+            let attributes = self.attributes(stat, path);
             let node = NodeKind::Special(special);
             let location = &self.spec.location;
             self.builder
@@ -295,13 +334,16 @@ impl<'a> Scan<'a> {
         match kind {
             FileType::Directory => return self.directory(parent, found, path).map(Some),
             FileType::RegularFile => {
-                self.check_readable(fd, found, path)?;
+                if let Err(error) = self.may_read(fd, found) {
+                    self.refused(path, "read", error, "it is left out");
+                    return Ok(None);
+                }
                 self.regular_file(parent, &found.name, path, stat)?;
             }
             FileType::Symlink => {
                 let attributes = Attributes {
                     mode: 0o777,
-                    ..self.attributes(stat, path)?
+                    ..self.attributes(stat, path)
                 };
                 self.leaf(parent, &found.name, path, stat, attributes, |scan| {
                     let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new());
@@ -313,7 +355,7 @@ impl<'a> Scan<'a> {
                 let Some(special) = special(other, stat) else {
                     return Err(self.host_error(path, "examined", Errno::INVAL));
                 };
-                let attributes = self.attributes(stat, path)?;
+                let attributes = self.attributes(stat, path);
                 let kind = |_: &mut Self| Ok(NodeKind::Special(special));
                 self.leaf(parent, &found.name, path, stat, attributes, kind)?;
             }
@@ -327,13 +369,13 @@ impl<'a> Scan<'a> {
         found: &Found,
         path: &Path,
     ) -> Result<NodeId, TreeError> {
-        let attributes = self.attributes(&found.stat, path)?;
+        let attributes = self.attributes(&found.stat, path);
         let directory = NodeKind::Directory(Vec::new());
         let location = &self.spec.location;
         let node = self
             .builder
             .put(parent, &found.name, attributes, directory, location)?;
-        self.extended_attributes(node, path)?;
+        self.extended_attributes(node, path);
         Ok(node)
     }
 
@@ -359,7 +401,7 @@ impl<'a> Scan<'a> {
         if let Some(owners) = &self.owners {
             owners.pass_over(path);
         }
-        let attributes = self.attributes(&found.stat, path)?;
+        let attributes = self.attributes(&found.stat, path);
         let (node, becomes) = if kind == FileType::Directory {
             (NodeKind::Directory(Vec::new()), "directory")
         } else {
@@ -388,7 +430,7 @@ impl<'a> Scan<'a> {
         relative: &Path,
         stat: &Statx,
     ) -> Result<(), TreeError> {
-        let attributes = self.attributes(stat, relative)?;
+        let attributes = self.attributes(stat, relative);
         self.leaf(parent, name, relative, stat, attributes, |scan| {
             let index = scan
                 .files
@@ -446,54 +488,61 @@ impl<'a> Scan<'a> {
         let node = self
             .builder
             .put(parent, name, attributes, kind, &self.spec.location)?;
-        self.extended_attributes(node, relative)?;
+        self.extended_attributes(node, relative);
         if stat.stx_nlink > 1 {
             self.linked.insert(key, node);
         }
         Ok(())
     }
 
-    /// Attributes of the source with the config's overrides.
-    fn attributes(&mut self, stat: &Statx, relative: &Path) -> Result<Attributes, TreeError> {
+    /// Attributes of the source with the config's overrides; where they cannot be had, that is a mistake.
+    fn attributes(&mut self, stat: &Statx, relative: &Path) -> Attributes {
         self.files.note_mtime(stat.stx_mtime.tv_sec);
-        let given = match &self.owners {
-            Some(owners) => owners.given(relative, file_type(stat), stat.stx_size)?,
-            None => Given::default(),
-        };
+        let size_and_names = (stat.stx_size, stat.stx_nlink);
+        let given = self.owners.as_ref().map_or(Ok(Given::default()), |owners| {
+            owners.given(relative, file_type(stat), size_and_names)
+        });
+        let mistakes = &mut self.builder.mistakes;
+        let given = mistakes.take(given).unwrap_or_default();
         let mode = given.mode.or(self.spec.mode);
         let path = || self.root.path.join(relative);
-        let owner = ids::owner(self.spec, &given, (stat.stx_uid, stat.stx_gid), path)?;
+        let ids = (stat.stx_uid, stat.stx_gid);
+        let owner = ids::owner(self.spec, &given, ids, path, mistakes);
         let seen = Timestamp {
             seconds: stat.stx_mtime.tv_sec,
             nanoseconds: stat.stx_mtime.tv_nsec,
         };
-        Ok(Attributes {
+        Attributes {
             mode: mode.unwrap_or(stat.stx_mode & 0o7777),
             uid: owner.uid,
             gid: owner.gid,
             mtime: self.builder.clamped(given.time.unwrap_or(seen)),
             immutable: false,
-        })
+        }
     }
 
-    fn check_readable(&self, fd: &OwnedFd, found: &Found, path: &Path) -> Result<(), TreeError> {
+    fn may_read(&self, fd: &OwnedFd, found: &Found) -> Result<(), Errno> {
         if self.may_read_all {
             return Ok(());
         }
         rustix::fs::accessat(fd, found.name.as_slice(), Access::READ_OK, AtFlags::EACCESS)
-            .map_err(|error| self.host_error(path, "read", error))
     }
 
     /// Gives a node the attributes of its source.
-    fn extended_attributes(&mut self, node: NodeId, relative: &Path) -> Result<(), TreeError> {
+    fn extended_attributes(&mut self, node: NodeId, relative: &Path) {
         let path = self.root.path.join(relative);
         let mode = self.builder.node(node).attributes.mode;
-        let mut set = xattr::read(&path, self.spec, mode, &mut self.left_out).map_err(|error| {
-            host_error(self.spec, &path, "asked for extended attributes", error)
-        })?;
-        ids::map_xattrs(self.spec, &mut set, &path)?;
+        let mut set = match xattr::read(&path, self.spec, mode, &mut self.left_out) {
+            Ok(set) => set,
+            Err(error) => {
+                let action = "asked for extended attributes";
+                self.refused(relative, action, error, "it has no extended attributes");
+                return;
+            }
+        };
+        let mapped = ids::map_xattrs(self.spec, &mut set, &path);
+        self.builder.mistakes.take(mapped);
         self.builder.set_xattrs(node, set);
-        Ok(())
     }
 
     fn open_below(&self, relative: &Path) -> Result<OwnedFd, Errno> {

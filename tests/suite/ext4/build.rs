@@ -63,7 +63,7 @@ pub(crate) fn try_build(from: &Path, size: SizeRequest) -> Result<Ext4, Ext4Erro
 pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext4, Ext4Error> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(entry, &mut files).unwrap();
+    builder.copy(entry, &mut files);
     let (tree, _warnings) = builder.finish().unwrap();
     source_of(tree, files, size)
 }
@@ -87,7 +87,8 @@ pub(crate) fn source_of(
         time: TIMES.default,
         size,
     };
-    let plan = Ext4Plan::new(tree, &params)?;
+    let plan = Ext4Plan::new(tree, &params)
+        .map_err(|mistakes| mistakes.into_first().expect("refused for a mistake"))?;
     let len = match size {
         SizeRequest::Fixed(bytes) => bytes,
         SizeRequest::Fit { .. } => plan.block_count() * 4096,

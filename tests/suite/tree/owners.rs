@@ -200,10 +200,13 @@ fn one_manifest_serves_single_files() {
 
 #[test]
 fn other_lengths_are_told_once() {
-    let owned = Owned::new("a size=3\nb size=1\nc size=0\n");
+    let owned = Owned::new("a size=3\nb size=1\nc size=0\nd size=0\ne size=1\n");
     owned.file("a", "x");
     owned.file("b", "x");
     owned.file("c", "x");
+    // The second name of a file has no length in bsdtar's manifest of an archive.
+    owned.file("d", "x");
+    fs::hard_link(owned.source().join("d"), owned.source().join("e")).unwrap();
     let planned = plan(&[owned.entry("/")]);
     let [warning] = planned.warnings.as_slice() else {
         panic!("{:?}", planned.warnings);
