@@ -5,6 +5,7 @@
 
 mod build;
 mod filter;
+mod holes;
 mod ids;
 mod order;
 mod owners;

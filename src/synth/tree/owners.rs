@@ -4,7 +4,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rustix::fs::FileType;
@@ -121,6 +121,8 @@ pub(super) struct Owners<'a> {
     manifest: Manifest,
     /// Whether the source has the path, in the order of the entries.
     seen: Vec<AtomicBool>,
+    /// Behind the entry that was looked up last.
+    next: AtomicUsize,
     /// Directories that were not looked into.
     unseen: Mutex<Vec<PathBuf>>,
     sizes: Mutex<Option<Sizes>>,
@@ -179,6 +181,7 @@ impl<'a> Owners<'a> {
             path,
             manifest,
             seen,
+            next: AtomicUsize::new(0),
             unseen: Mutex::default(),
             sizes: Mutex::default(),
         }))
@@ -292,7 +295,16 @@ impl<'a> Owners<'a> {
     }
 
     fn see(&self, relative: &Path) -> Option<&Entry> {
-        let index = self.manifest.find(relative.as_os_str().as_bytes())?;
+        let path = relative.as_os_str().as_bytes();
+        // Scans and manifests are sorted alike within directories, so it is nearly always the next one.
+        let next = self.next.load(Ordering::Relaxed);
+        let is_next = |entry: &Entry| self.manifest.path(entry) == path;
+        let index = if self.manifest.entries().get(next).is_some_and(is_next) {
+            next
+        } else {
+            self.manifest.find(path)?
+        };
+        self.next.store(index.saturating_add(1), Ordering::Relaxed);
         self.seen.get(index)?.store(true, Ordering::Relaxed);
         self.manifest.entries().get(index)
     }
