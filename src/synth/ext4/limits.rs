@@ -8,14 +8,14 @@ use super::xattr;
 use crate::formats::ext4::htree::HashSeed;
 use crate::formats::ext4::{BLOCK_SIZE, inode};
 use crate::synth::mistakes::Mistakes;
-use crate::synth::tree::{Node, NodeId, NodeKind, Special, Tree, XattrSetId};
+use crate::synth::tree::{NodeId, NodeKind, Special, Tree, XattrSetId};
 
 /// Blocks of a file are numbered with 32 bits.
 pub(super) const FILE_BLOCKS_MAX: u64 = 0xffff_ffff;
 
 /// Checks one node, directories and attributes aside.
-pub(super) fn check_node(tree: &Tree, id: NodeId, node: &Node) -> Result<(), Ext4Error> {
-    match &node.kind {
+pub(super) fn check_node(tree: &Tree, id: NodeId, kind: &NodeKind<'_>) -> Result<(), Ext4Error> {
+    match kind {
         NodeKind::File { size, .. } if size.div_ceil(BLOCK_SIZE) > FILE_BLOCKS_MAX => {
             Err(Ext4Error::FileTooLarge {
                 path: tree.path_of(id),
@@ -45,15 +45,15 @@ pub fn mistakes_of(tree: &Tree) -> Mistakes<Ext4Error> {
         .zip(tree.xattr_sets())
         .filter_map(|(id, set)| Some((id, xattr::check(set).err()?)))
         .collect();
-    for (id, node) in (0..).map(NodeId).zip(tree.nodes()) {
-        if let NodeKind::Directory(entries) = &node.kind
-            && directory::may_be_too_large(entries.len())
+    for (id, node) in tree.nodes() {
+        if matches!(node.kind, NodeKind::Directory)
+            && directory::may_be_too_large(tree.entries(id).len())
         {
             // How full the leaves are depends on the seed by a little; too large is too large with any.
             let seed = HashSeed::from_bytes([0; 16]);
             mistakes.take(DirectoryPlan::new(tree, id, seed));
         }
-        mistakes.take(check_node(tree, id, node));
+        mistakes.take(check_node(tree, id, &node.kind));
         if let Some(error) = bad_sets.get(&node.xattrs) {
             mistakes.note_with(|| error.clone().of_file(tree.path_of(id)));
         }

@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use rustix::fs::FileType;
 
-use super::build::TreeBuilder;
+use super::build::{NewNode, TreeBuilder};
 use super::filter::{Fate, Filter};
-use super::{
-    Attributes, DeviceNumber, NodeId, NodeKind, Special, Timestamp, TreeError, TreeWarning,
-};
+use super::{Attributes, DeviceNumber, NodeId, Special, Timestamp, TreeError, TreeWarning};
 use crate::config::spec::{CopySpec, Location};
 use crate::formats::mtree::{Entry, Kind, LineError, Manifest};
 use crate::synth::host_file::{HostFiles, read_with_mtime};
@@ -267,12 +265,12 @@ impl<'a> Owners<'a> {
     }
 
     /// What the manifest itself says enough about to be made.
-    fn node(&self, entry: &Entry) -> Result<NodeKind, OwnersError> {
+    fn node(&self, entry: &Entry) -> Result<NewNode<'_>, OwnersError> {
         let link = self.manifest.link(entry);
         match (entry.kind, link) {
-            (Some(Kind::Symlink), Some(target)) => Ok(NodeKind::Symlink(target.into())),
+            (Some(Kind::Symlink), Some(target)) => Ok(NewNode::Symlink(target)),
             (Some(kind), _) => match special(kind) {
-                Some(special) => Ok(NodeKind::Special(special)),
+                Some(special) => Ok(NewNode::Special(special)),
                 None => Err(self.misfit(entry, Misfit::Missing(kind_name(kind)))),
             },
             (None, _) => Err(self.misfit(entry, Misfit::Missing("a file"))),
@@ -338,7 +336,7 @@ impl<'a> Owners<'a> {
         &self,
         builder: &mut TreeBuilder,
         entry: &Entry,
-        node: NodeKind,
+        new: NewNode<'_>,
     ) -> Result<(), TreeError> {
         let path = self.relative(entry);
         let location = &self.spec.location;
@@ -348,11 +346,12 @@ impl<'a> Owners<'a> {
         }
         let name = path.file_name().unwrap_or_default().as_bytes();
         let mut attributes = self.attributes(builder, entry, ADDED_MODE);
-        if matches!(node, NodeKind::Symlink(_)) {
+        if matches!(new, NewNode::Symlink(_)) {
             attributes.mode = 0o777;
         }
+        let slot = builder.slot(directory, name)?;
         builder
-            .put(directory, name, attributes, node, location)
+            .fill(slot, new, &attributes, None, location)
             .map(drop)
     }
 
@@ -367,8 +366,9 @@ impl<'a> Owners<'a> {
             Some(node) if builder.is_directory(node) => Ok(node),
             _ => {
                 let attributes = builder.implied_attributes(0o755);
-                let directory = NodeKind::Directory(Vec::new());
-                builder.put(above, name, attributes, directory, &self.spec.location)
+                let slot = builder.slot(above, name)?;
+                let (new, location) = (NewNode::Directory, &self.spec.location);
+                builder.fill(slot, new, &attributes, None, location)
             }
         }
     }

@@ -274,8 +274,9 @@ fn attributes_beyond_the_limit_are_named() {
     huge.set_len(17 << 40).unwrap();
     drop(huge);
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(&entry(&source), &mut HostFiles::new());
-    let (tree, _) = builder.finish().unwrap();
+    let mut files = HostFiles::new();
+    builder.copy(&entry(&source), &mut files);
+    let (tree, _) = builder.finish(&mut files).unwrap();
     let mistakes = mistakes_of(&tree);
     let told: Vec<String> = mistakes.kept().iter().map(ToString::to_string).collect();
     let attributes = "extended attributes take 5040 bytes; ext4 without ea_inode holds at most 4148, in one piece at \

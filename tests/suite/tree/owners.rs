@@ -61,7 +61,7 @@ impl Owned {
     }
 }
 
-fn owner_and_mode(node: &Node) -> (u32, u32, u16) {
+fn owner_and_mode(node: Node<'_>) -> (u32, u32, u16) {
     let attributes = node.attributes;
     (attributes.uid, attributes.gid, attributes.mode)
 }
