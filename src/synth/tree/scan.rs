@@ -2,6 +2,7 @@
 
 mod ahead;
 mod listing;
+mod place;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -23,12 +24,13 @@ use super::{
     Attributes, BlockRange, NodeId, Special, Timestamp, TreeError, TreeWarning, XattrSetId,
 };
 use crate::config::spec::{CopySpec, Sparse};
-use crate::synth::host_file::{DirectoryId, HostFiles, SourceDirectory, SourceId};
+use crate::synth::host_file::{HostFiles, SourceDirectory, SourceId};
 use crate::units::SECTOR_SIZE;
 use ahead::Ahead;
 use listing::{
     ATTRIBUTES_ACTION, Extra, Lister, Metadata, Problem, join, metadata_at, open_directory,
 };
+use place::{File, Made, OnTheWay, Place};
 
 /// How much less than its length a host must store of a file before it is asked for holes: a grain of a VMDK. Less
 /// comes from small gaps, compression or files kept in an inode.
@@ -155,40 +157,6 @@ struct Scan<'a> {
     linked_attributes: HashMap<NodeId, Attributes>,
     left_out: LeftOut,
     owners: Option<Owners<'a>>,
-}
-
-/// A directory of the source that is in the tree.
-#[derive(Debug, Clone, Copy)]
-struct Made {
-    node: NodeId,
-    /// As the planned files know it.
-    directory: DirectoryId,
-}
-
-/// A directory of the source and where it is in the tree.
-#[derive(Clone)]
-enum Place {
-    Made(Made),
-    /// It comes into the tree with the first thing below it that is taken.
-    OnTheWay(Rc<OnTheWay>),
-}
-
-struct OnTheWay {
-    above: Place,
-    relative: Arc<Path>,
-    name: Box<[u8]>,
-    metadata: Metadata,
-    extra: std::cell::RefCell<Extra>,
-    made: OnceCell<Made>,
-}
-
-/// Something in a directory of the source.
-#[derive(Clone, Copy)]
-struct File<'a> {
-    /// The directory, below the source.
-    relative: &'a Path,
-    name: &'a [u8],
-    metadata: &'a Metadata,
 }
 
 impl<'a> Scan<'a> {
