@@ -286,7 +286,7 @@ fn attributes_beyond_the_limit_are_named() {
         [
             format!("/a: {attributes}"),
             format!("/f: {attributes}"),
-            "/huge: file is 18691697672192 bytes (17 TiB); ext4 with 4 KiB blocks holds at most 17592186040320 bytes"
+            "/huge: file is 18691697672192 bytes (17 TiB); ext4 with 4 KiB blocks holds at most 17592186040320 bytes (15.9 TiB)"
                 .to_owned(),
         ]
     );
