@@ -44,6 +44,7 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         to: ImagePath::default(),
         to_is_directory: true,
         owner: None,
+        owners: None,
         uid_map: None,
         gid_map: None,
         mode: None,
@@ -64,7 +65,7 @@ pub(crate) fn try_build(from: &Path, size: SizeRequest) -> Result<Ext4, Ext4Erro
 pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext4, Ext4Error> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(entry, &mut files).unwrap();
+    builder.copy(entry, &mut files);
     let (tree, _warnings) = builder.finish(&mut files).unwrap();
     source_of(tree, files, size)
 }
@@ -93,6 +94,7 @@ pub(crate) fn plan_of(
         size,
     };
     Ext4Plan::new(tree, &params)
+        .map_err(|mistakes| mistakes.into_first().expect("refused for a mistake"))
 }
 
 /// The file system of a tree.

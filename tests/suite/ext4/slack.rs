@@ -14,7 +14,7 @@ const BLOCK: u64 = 4096;
 fn plan(source: &Path, slack_bits: u8, size: SizeRequest) -> Result<Ext4Plan, Ext4Error> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(&copy_of(source), &mut files).unwrap();
+    builder.copy(&copy_of(source), &mut files);
     let (tree, _warnings) = builder.finish(&mut files).unwrap();
     let spec = miragefs::config::spec::Ext4Spec {
         slack_bits,
