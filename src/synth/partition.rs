@@ -65,6 +65,7 @@ impl<'a> PartitionTree<'a> {
             return Ok(None);
         };
         let mut builder = TreeBuilder::new(spec.times);
+        builder.hole_unit(ext4.block_size.into());
         if partition.bootloader_directory.is_some() {
             builder.map_fully();
         }
@@ -99,7 +100,8 @@ impl<'a> PartitionTree<'a> {
     pub(super) fn plan(self, spec: &Spec, size: SizeRequest) -> Result<Ext4Plan, PlanError> {
         let params = Ext4Params {
             spec: self.ext4,
-            label: &self.spec.label,
+            name: &self.spec.label,
+            label: self.spec.volume_label(),
             uuid: file_system_uuid(&spec.seed, self.spec),
             time: spec.times.default,
             size,

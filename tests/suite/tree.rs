@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Times};
+use miragefs::config::spec::{CopySpec, Ext4Spec, ImagePath, Location, Times};
 use miragefs::synth::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::tree::{Content, Node, NodeKind, Tree, TreeBuilder, TreeError, TreeWarning};
@@ -126,14 +126,9 @@ impl Plan {
 
     /// A file system of 16 MiB.
     fn file_system(self) -> Ext4 {
-        let spec = Ext4Spec {
-            features: FeatureSet::Std,
-            journal: true,
-            reserved_percent: None,
-            inodes: None,
-        };
         let params = Ext4Params {
-            spec: &spec,
+            spec: &Ext4Spec::DEFAULT,
+            name: "test",
             label: "test",
             uuid: Uuid::from_u128(7),
             time: TIMES.default,

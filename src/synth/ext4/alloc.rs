@@ -14,10 +14,11 @@ use super::directory::{DirectoryIndex, DirectoryPlan};
 use super::error::Ext4Error;
 use super::layout::{Layout, Zone};
 use super::xattr::XattrPlan;
-use crate::formats::ext4::extent::{BLOCK_EXTENTS_MAX, EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX};
+use crate::formats::ext4::extent::{EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX, block_extents_max};
+use crate::formats::ext4::geometry::Geometry;
 use crate::formats::ext4::htree::HashSeed;
 use crate::formats::ext4::inode::{self, I_BLOCK_LEN};
-use crate::formats::ext4::{BLOCK_SIZE, FIRST_INODE, ROOT_INODE};
+use crate::formats::ext4::{FIRST_INODE, ORPHAN_INODE, ROOT_INODE};
 use crate::synth::tree::{BlockRange, Node, NodeId, NodeKind, Special, Tree};
 use crate::units::{low32, to_u64};
 
@@ -37,9 +38,26 @@ pub(super) struct TreeBlocks {
     pub(super) leaf_count: u64,
 }
 
+/// Where a leaf of an extent tree begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeafStart {
+    /// First block within the file.
+    pub(super) file_block: u32,
+    /// Blocks of the file before it, holes not counted.
+    before: u32,
+}
+
+/// An extent tree that does not fit the inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ExtentTree {
+    pub(super) blocks: TreeBlocks,
+    pub(super) leaves: Box<[LeafStart]>,
+}
+
 /// The numbers of all nodes of a tree.
 #[derive(Debug)]
 pub(super) struct Allocation {
+    geometry: Geometry,
     /// Inode number of each node; ascending but for lost+found.
     pub(super) inode_numbers: Vec<u32>,
     /// First block of each directory and long symlink within its zone; ascending.
@@ -51,7 +69,9 @@ pub(super) struct Allocation {
     /// Blocks of directories of more than one block.
     pub(super) directory_blocks: BTreeMap<NodeId, u64>,
     /// Extent trees outside the inode.
-    pub(super) trees: BTreeMap<NodeId, TreeBlocks>,
+    pub(super) trees: BTreeMap<NodeId, ExtentTree>,
+    /// First block of each of them within their zone, and whose it is; ascending.
+    pub(super) tree_starts: Vec<(u64, NodeId)>,
     /// Extended attributes.
     pub(super) xattrs: XattrPlan,
     pub(super) demand: Demand,
@@ -59,23 +79,32 @@ pub(super) struct Allocation {
 
 impl Allocation {
     /// Numbers everything whose place does not depend on the layout.
-    pub(super) fn new(tree: &Tree, seed: HashSeed) -> Result<Self, Ext4Error> {
+    pub(super) fn new(tree: &Tree, seed: HashSeed, geometry: Geometry) -> Result<Self, Ext4Error> {
+        let block_size = geometry.block_size();
         let mut indices = BTreeMap::new();
         let mut directory_blocks = BTreeMap::new();
         for (node, id) in tree.nodes().iter().zip((0..).map(NodeId)) {
             match &node.kind {
                 NodeKind::Directory(_) => {
-                    let plan = DirectoryPlan::new(tree, id, seed)?;
+                    let plan = DirectoryPlan::new(tree, id, seed, &geometry)?;
                     if plan.block_count > 1 {
                         directory_blocks.insert(id, plan.block_count);
                     }
                     indices.extend(plan.index.map(|index| (id, index)));
                 }
-                NodeKind::File { size, .. } if size.div_ceil(BLOCK_SIZE) > FILE_BLOCKS_MAX => {
+                NodeKind::File { size, .. } if size.div_ceil(block_size) > FILE_BLOCKS_MAX => {
                     return Err(Ext4Error::FileTooLarge {
                         path: tree.path_of(id),
                         size: *size,
-                        limit: FILE_BLOCKS_MAX * BLOCK_SIZE,
+                        block_size,
+                        limit: FILE_BLOCKS_MAX * block_size,
+                    });
+                }
+                NodeKind::Symlink(target) if to_u64(target.len()) > geometry.symlink_len_max() => {
+                    return Err(Ext4Error::SymlinkTooLong {
+                        path: tree.path_of(id),
+                        len: to_u64(target.len()),
+                        limit: geometry.symlink_len_max(),
                     });
                 }
                 NodeKind::Special(
@@ -90,34 +119,35 @@ impl Allocation {
                 _ => {}
             }
         }
-        let xattrs = XattrPlan::new(tree)?;
+        let xattrs = XattrPlan::new(tree, &geometry)?;
         let nodes = tree.nodes();
         let metadata = nest(nodes, |id, node| {
             metadata_blocks(&directory_blocks, id, node)
         });
-        let data = nest(nodes, |_, node| data_blocks(node));
+        let data = nest(nodes, |_, node| data_blocks(node, block_size));
         let demand = Demand {
             last_inode: 0,
             metadata_blocks: metadata.end,
             data_blocks: data.end,
             xattr_blocks: xattrs.block_count(),
-            tree_blocks: 0,
             slack_blocks: metadata.end - metadata.used + (data.end - data.used),
         };
-        let inode_numbers = inode_numbers(nodes);
+        let inode_numbers = inode_numbers(nodes, last_own_inode(&geometry) + 1);
         let last_inode = inode_numbers
             .iter()
             .copied()
             .max()
             .unwrap_or(ROOT_INODE)
-            .max(FIRST_INODE);
+            .max(last_own_inode(&geometry));
         Ok(Self {
+            geometry,
             inode_numbers,
             metadata_starts: metadata.starts,
             data_starts: data.starts,
             indices,
             directory_blocks,
             trees: BTreeMap::new(),
+            tree_starts: Vec::new(),
             xattrs,
             demand: Demand {
                 last_inode: last_inode.into(),
@@ -128,43 +158,79 @@ impl Allocation {
 
     /// Numbers the extent trees, which depend on where blocks lie, and returns how many blocks they need.
     pub(super) fn place_trees(&mut self, tree: &Tree, layout: &Layout) -> u64 {
+        let per_node = block_extents_max(&self.geometry);
         let mut trees = BTreeMap::new();
+        let mut tree_starts = Vec::new();
         let mut start = 0;
         for (node, id) in tree.nodes().iter().zip((0..).map(NodeId)) {
-            // One extent covers 32,768 blocks, and at most 19 copies interrupt the file system.
-            let blocks = self.block_count(id, node);
-            if blocks < 2 {
+            if !self.may_need_tree(layout, id, node) {
                 continue;
             }
-            let extent_count = to_u64(self.extents(layout, id, node).count());
-            if extent_count <= to_u64(INLINE_EXTENTS_MAX) {
+            let (leaves, extent_count) = self.leaf_starts(layout, id, node);
+            if extent_count <= INLINE_EXTENTS_MAX {
                 continue;
             }
-            let per_node = to_u64(BLOCK_EXTENTS_MAX);
-            let leaf_count = extent_count.div_ceil(per_node);
-            let node_count = if leaf_count <= to_u64(INLINE_EXTENTS_MAX) {
+            let leaf_count = to_u64(leaves.len());
+            let node_count = if leaves.len() <= INLINE_EXTENTS_MAX {
                 0
             } else {
-                leaf_count.div_ceil(per_node)
+                leaf_count.div_ceil(to_u64(per_node))
             };
-            trees.insert(
-                id,
-                TreeBlocks {
-                    start,
-                    node_count,
-                    leaf_count,
-                },
-            );
+            let blocks = TreeBlocks {
+                start,
+                node_count,
+                leaf_count,
+            };
+            trees.insert(id, ExtentTree { blocks, leaves });
+            tree_starts.push((start, id));
             start += node_count + leaf_count;
         }
         self.trees = trees;
+        self.tree_starts = tree_starts;
         start
+    }
+
+    /// Whether a node may have more extents than its inode holds; nearly all are told apart without counting.
+    fn may_need_tree(&self, layout: &Layout, id: NodeId, node: &Node) -> bool {
+        let blocks = self.linear_blocks(layout, id, node);
+        if blocks.len() < 2 {
+            return false;
+        }
+        let has_holes = matches!(
+            &node.kind,
+            NodeKind::File {
+                ranges: Some(_),
+                ..
+            }
+        );
+        has_holes
+            || blocks.len() > EXTENT_LEN_MAX * to_u64(INLINE_EXTENTS_MAX)
+            || layout.contiguous_from(blocks.start) < blocks.len()
+    }
+
+    /// Where the leaves of a node's extent tree begin, and how many extents there are.
+    fn leaf_starts(&self, layout: &Layout, id: NodeId, node: &Node) -> (Box<[LeafStart]>, usize) {
+        let per_node = block_extents_max(&self.geometry);
+        let mut leaves = Vec::new();
+        let mut extent_count = 0;
+        let mut before = 0;
+        for extent in self.extents(layout, id, node) {
+            if extent_count % per_node == 0 {
+                leaves.push(LeafStart {
+                    file_block: extent.file_block,
+                    before,
+                });
+            }
+            extent_count += 1;
+            before += u32::from(extent.len);
+        }
+        (leaves.into(), extent_count)
     }
 
     /// Blocks of a node's contents, its extent tree not included.
     pub(super) fn block_count(&self, id: NodeId, node: &Node) -> u64 {
         match node.kind {
-            NodeKind::File { .. } => data_blocks(node),
+            NodeKind::File { .. } => data_blocks(node, self.geometry.block_size()),
             _ => metadata_blocks(&self.directory_blocks, id, node),
         }
     }
@@ -193,12 +259,37 @@ impl Allocation {
         id: NodeId,
         node: &'a Node,
     ) -> impl Iterator<Item = Extent> + use<'a> {
+        self.extents_behind(layout, id, node, 0)
+    }
+
+    /// The extents of a leaf of a node's extent tree, and of those behind it.
+    pub(super) fn extents_from_leaf<'a>(
+        &self,
+        layout: &'a Layout,
+        id: NodeId,
+        node: &'a Node,
+        leaf: LeafStart,
+    ) -> impl Iterator<Item = Extent> + use<'a> {
+        self.extents_behind(layout, id, node, leaf.before)
+    }
+
+    /// The extents behind the first `skipped` blocks, which end an extent.
+    fn extents_behind<'a>(
+        &self,
+        layout: &'a Layout,
+        id: NodeId,
+        node: &'a Node,
+        skipped: u32,
+    ) -> impl Iterator<Item = Extent> + use<'a> {
         let blocks = self.linear_blocks(layout, id, node);
         let (ranges, whole) = match &node.kind {
             NodeKind::File {
                 ranges: Some(ranges),
                 ..
-            } => (&**ranges, None),
+            } => {
+                let first = ranges.partition_point(|range| range.before + range.len <= skipped);
+                (&ranges[first..], None)
+            }
             _ => (
                 &[][..],
                 Some(BlockRange {
@@ -209,13 +300,14 @@ impl Allocation {
             ),
         };
         ranges.iter().copied().chain(whole).flat_map(move |range| {
-            let start = blocks.start + u64::from(range.before);
+            let skipped = skipped.saturating_sub(range.before);
+            let start = blocks.start + u64::from(range.before + skipped);
             let zone = Zone {
                 start,
-                end: start + u64::from(range.len),
+                end: start + u64::from(range.len - skipped),
             };
             extents(layout, zone).map(move |extent| Extent {
-                file_block: extent.file_block + range.file_block,
+                file_block: extent.file_block + range.file_block + skipped,
                 ..extent
             })
         })
@@ -242,14 +334,20 @@ impl Allocation {
         }
     }
 
-    /// The lowest inode number in use at or above this one, reserved ones included.
+    /// The lowest inode number of a node at or above this one, the root and lost+found not counted.
     pub(super) fn next_used_inode(&self, inode_number: u32) -> Option<u32> {
-        if inode_number <= FIRST_INODE {
-            return Some(inode_number);
-        }
         let rest = self.inode_numbers.get(2..)?;
         rest.get(rest.partition_point(|used| *used < inode_number))
             .copied()
+    }
+}
+
+/// The highest inode number that is the file system's own: lost+found, or the orphan file.
+const fn last_own_inode(geometry: &Geometry) -> u32 {
+    if geometry.features.orphan_file {
+        ORPHAN_INODE
+    } else {
+        FIRST_INODE
     }
 }
 
@@ -281,7 +379,7 @@ fn metadata_blocks(directory_blocks: &BTreeMap<NodeId, u64>, id: NodeId, node: &
     }
 }
 
-fn data_blocks(node: &Node) -> u64 {
+fn data_blocks(node: &Node, block_size: u64) -> u64 {
     match &node.kind {
         NodeKind::File {
             ranges: Some(ranges),
@@ -289,7 +387,7 @@ fn data_blocks(node: &Node) -> u64 {
         } => ranges
             .last()
             .map_or(0, |last| u64::from(last.before) + u64::from(last.len)),
-        NodeKind::File { size, .. } => size.div_ceil(BLOCK_SIZE),
+        NodeKind::File { size, .. } => size.div_ceil(block_size),
         _ => 0,
     }
 }
@@ -344,10 +442,9 @@ fn nest(nodes: &[Node], item_len: impl Fn(NodeId, &Node) -> u64) -> Nesting {
     }
 }
 
-/// Inode numbers: root 2, lost+found 11, all others nested from 12 on.
-fn inode_numbers(nodes: &[Node]) -> Vec<u32> {
+/// Inode numbers: root 2, lost+found 11, all others nested from `first` on.
+fn inode_numbers(nodes: &[Node], first: u32) -> Vec<u32> {
     let nesting = nest(nodes, |id, _| u64::from(id.0 > NodeId::LOST_AND_FOUND.0));
-    let first = FIRST_INODE + 1;
     nesting
         .starts
         .iter()

@@ -3,25 +3,26 @@
 //! Invariant: every block has exactly one place, and a run of places ends where the object or its group does.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "block numbers are below 2^32, in 64 bits"
+    reason = "block numbers are below 2^36, in 64 bits"
 )]
 
 use super::alloc::TreeBlocks;
 use super::layout::Zone;
 use super::plan::Ext4Plan;
 use crate::formats::ext4::group_desc::{EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT};
-use crate::formats::ext4::{BLOCKS_PER_GROUP, INODES_PER_BLOCK};
 use crate::synth::tree::{NodeId, NodeKind};
-use crate::units::{low32, to_u64, to_usize};
+use crate::units::{low32, to_u64};
 
 /// What lies in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A superblock; in group 0 the boot sector is in the same block.
+    /// The block before group 0, for the boot sector alone; only with blocks of 1024 bytes.
+    Boot,
+    /// A superblock; in group 0 of larger blocks the boot sector is in the same block.
     Superblock {
         group: u64,
     },
-    /// Group descriptors, those from `index` times 128 on.
+    /// Group descriptors, those from `index` times as many as fit a block on.
     GroupDescriptors {
         index: u64,
     },
@@ -43,6 +44,13 @@ pub(super) enum Place {
     /// Pointers to the reserved descriptor blocks.
     Indirect,
     Journal {
+        index: u64,
+    },
+    /// A leaf of the journal's extent tree.
+    JournalTree {
+        index: u64,
+    },
+    Orphans {
         index: u64,
     },
     Directory {
@@ -79,8 +87,15 @@ pub(super) struct Placed {
 impl Ext4Plan {
     /// What lies in a block of the file system.
     pub(super) fn resolve(&self, block: u64) -> Placed {
-        let group = block / BLOCKS_PER_GROUP;
-        let within = block % BLOCKS_PER_GROUP;
+        let geometry = &self.layout.geometry;
+        let Some(in_groups) = block.checked_sub(geometry.first_block()) else {
+            return Placed {
+                place: Place::Boot,
+                block_count: 1,
+            };
+        };
+        let group = in_groups / geometry.blocks_per_group();
+        let within = in_groups % geometry.blocks_per_group();
         let header = self.layout.header_blocks_of_group(group);
         if within < header {
             return self.resolve_header(group, within);
@@ -127,6 +142,10 @@ impl Ext4Plan {
             in_zone(layout.inode_bitmaps, |group| Place::InodeBitmap { group })
         } else if layout.journal.contains(linear) {
             in_zone(layout.journal, |index| Place::Journal { index })
+        } else if layout.journal_tree.contains(linear) {
+            in_zone(layout.journal_tree, |index| Place::JournalTree { index })
+        } else if layout.orphan.contains(linear) {
+            in_zone(layout.orphan, |index| Place::Orphans { index })
         } else if layout.indirect.contains(linear) {
             in_zone(layout.indirect, |_| Place::Indirect)
         } else if layout.xattrs.contains(linear) {
@@ -155,7 +174,9 @@ impl Ext4Plan {
         let index = linear - layout.inode_tables[group];
         if index < layout.inode_table_blocks() {
             let group = to_u64(group);
-            let first_inode = low32(group * layout.inodes_per_group + index * INODES_PER_BLOCK + 1);
+            let first_inode = low32(
+                group * layout.inodes_per_group + index * layout.geometry.inodes_per_block() + 1,
+            );
             let block_count = layout.inode_table_blocks() - index;
             return Placed {
                 place: Place::InodeTable { group, first_inode },
@@ -238,32 +259,25 @@ impl Ext4Plan {
 
     fn resolve_tree(&self, linear: u64) -> Placed {
         let relative = linear - self.layout.trees.start;
-        // Files with a tree of their own are larger than half a gigabyte, so there are few.
-        for (node, tree) in &self.allocation.trees {
-            let len = tree.node_count + tree.leaf_count;
-            if (tree.start..tree.start + len).contains(&relative) {
-                let index = relative - tree.start;
-                let place = Place::ExtentTree {
-                    node: *node,
-                    tree: *tree,
-                    index,
-                };
-                return Placed {
-                    place,
-                    block_count: len - index,
-                };
-            }
-        }
+        let starts = &self.allocation.tree_starts;
+        let next = starts.partition_point(|(start, _)| *start <= relative);
+        let (start, node) = starts[next - 1];
+        let tree = self.allocation.trees[&node].blocks;
+        let index = relative - start;
+        let place = Place::ExtentTree { node, tree, index };
         Placed {
-            place: Place::Free,
-            block_count: self.layout.trees.end - linear,
+            place,
+            block_count: tree.node_count + tree.leaf_count - index,
         }
     }
 
     /// Blocks from a place on that are zero, or that are not: `(zero, count)`, at most `placed.block_count`.
     pub(super) fn zero_run(&self, placed: Placed) -> (bool, u64) {
         let all = placed.block_count;
-        let flag = |group: u64, flag: u16| self.groups[to_usize(group)].flags & flag != 0;
+        let uninit = |group, flag| {
+            let (uninit, count) = self.groups.uninit_run(group, flag);
+            (uninit, count.min(all))
+        };
         match placed.place {
             Place::Free => (true, all),
             Place::Journal { index: 0 } => (false, 1),
@@ -271,36 +285,23 @@ impl Ext4Plan {
             Place::ReservedGdt { group } => {
                 (group != 0 || self.layout.backup_groups.len() == 1, all)
             }
-            Place::BlockBitmap { group } => (
-                flag(group, EXT4_BG_BLOCK_UNINIT),
-                self.same_flags(group, all, EXT4_BG_BLOCK_UNINIT),
-            ),
-            Place::InodeBitmap { group } => (
-                flag(group, EXT4_BG_INODE_UNINIT),
-                self.same_flags(group, all, EXT4_BG_INODE_UNINIT),
-            ),
+            Place::BlockBitmap { group } => uninit(group, EXT4_BG_BLOCK_UNINIT),
+            Place::InodeBitmap { group } => uninit(group, EXT4_BG_INODE_UNINIT),
             Place::InodeTable { first_inode, .. } => self.zero_run_of_table(first_inode, all),
             _ => (false, all),
         }
     }
 
-    /// Groups from `group` on, at most `max`, that agree in a flag.
-    fn same_flags(&self, group: u64, max: u64, flag: u16) -> u64 {
-        let start = to_usize(group);
-        let first = self.groups[start].flags & flag;
-        let same = self.groups[start..]
-            .iter()
-            .take_while(|other| other.flags & flag == first)
-            .count();
-        to_u64(same).min(max)
-    }
-
     fn zero_run_of_table(&self, first_inode: u32, max: u64) -> (bool, u64) {
-        // The reserved inodes of the first block count as used.
+        // The file system's own inodes count as used, the reserved ones among them that are zero.
+        if first_inode <= self.layout.last_own_inode() {
+            return (false, 1);
+        }
         match self.allocation.next_used_inode(first_inode) {
             None => (true, max),
             Some(used) => {
-                let zero_blocks = u64::from(used - first_inode) / INODES_PER_BLOCK;
+                let inodes_per_block = self.layout.geometry.inodes_per_block();
+                let zero_blocks = u64::from(used - first_inode) / inodes_per_block;
                 if zero_blocks == 0 {
                     (false, 1)
                 } else {

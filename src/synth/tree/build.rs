@@ -27,6 +27,8 @@ pub struct TreeBuilder {
     pub(super) warnings: Vec<TreeWarning>,
     /// Whether no file may have holes.
     pub(super) fully_mapped: bool,
+    /// Bytes of a block: holes are whole ones.
+    pub(super) hole_unit: u64,
     /// Sets of extended attributes and their indices.
     xattr_sets: BTreeMap<XattrSet, XattrSetId>,
 }
@@ -40,6 +42,7 @@ impl TreeBuilder {
             times,
             warnings: Vec::new(),
             fully_mapped: false,
+            hole_unit: 4096,
             xattr_sets: BTreeMap::from([(XattrSet::new(), XattrSetId::NONE)]),
         };
         let root = builder.implied_attributes(0o755);
@@ -57,6 +60,11 @@ impl TreeBuilder {
     /// Gives files no holes, whatever the config says: the boot loader reads none.
     pub const fn map_fully(&mut self) {
         self.fully_mapped = true;
+    }
+
+    /// Sets the bytes of a block: holes are whole ones. Without it they have 4096 bytes.
+    pub const fn hole_unit(&mut self, block_size: u64) {
+        self.hole_unit = block_size;
     }
 
     /// Adds a source. Its regular files are registered in `files`.

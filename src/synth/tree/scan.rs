@@ -25,7 +25,6 @@ use super::{
     TreeWarning,
 };
 use crate::config::spec::{CopySpec, Sparse};
-use crate::formats::ext4::BLOCK_SIZE;
 use crate::synth::host_file::{HostFiles, Identity, SourceDirectory};
 use crate::units::SECTOR_SIZE;
 
@@ -389,7 +388,7 @@ impl<'a> Scan<'a> {
             .files
             .data_ranges(index)
             .map_err(|error| self.host_error(relative, "asked for its holes", error))?;
-        Ok(block_ranges(&ranges, stat.stx_size))
+        Ok(block_ranges(&ranges, stat.stx_size, self.builder.hole_unit))
     }
 
     /// Adds anything but a directory: one more name of a file that is there already, or a new one.
@@ -535,12 +534,12 @@ fn kind_name(kind: FileType) -> &'static str {
     }
 }
 
-/// Byte ranges as blocks that cover them; `None` if that is the whole file, or a file beyond ext4's limit.
-fn block_ranges(ranges: &[(u64, u64)], size: u64) -> Option<Box<[BlockRange]>> {
+/// Byte ranges as blocks of `unit` bytes that cover them; `None` if that is the whole file, or a file beyond ext4's limit.
+fn block_ranges(ranges: &[(u64, u64)], size: u64, unit: u64) -> Option<Box<[BlockRange]>> {
     let mut blocks: Vec<BlockRange> = Vec::new();
     for (start, end) in ranges {
-        let start = u32::try_from(start / BLOCK_SIZE).ok()?;
-        let end = u32::try_from(end.div_ceil(BLOCK_SIZE)).ok()?;
+        let start = u32::try_from(start.checked_div(unit)?).ok()?;
+        let end = u32::try_from(end.div_ceil(unit)).ok()?;
         match blocks.last_mut() {
             Some(last) if last.file_block.saturating_add(last.len) >= start => {
                 last.len = end.saturating_sub(last.file_block);
@@ -557,7 +556,7 @@ fn block_ranges(ranges: &[(u64, u64)], size: u64) -> Option<Box<[BlockRange]>> {
         }
     }
     let mapped: u64 = blocks.iter().map(|range| u64::from(range.len)).sum();
-    (mapped < size.div_ceil(BLOCK_SIZE)).then(|| blocks.into_boxed_slice())
+    (mapped < size.div_ceil(unit)).then(|| blocks.into_boxed_slice())
 }
 
 fn special(kind: FileType, stat: &Statx) -> Option<Special> {

@@ -260,7 +260,8 @@ fn attributes_beyond_the_limit_are_named() {
         Ext4Error::XattrsTooLarge {
             path: "/f".to_owned(),
             len: 5040,
-            limit: 4148
+            limit: 4148,
+            piece: 4060,
         }
     );
     drop(tmpfs);
