@@ -9,6 +9,7 @@ mod fidelity;
 mod huge;
 mod internal;
 mod kernel;
+mod keys;
 pub(crate) mod properties;
 mod second_reader;
 mod shapes;

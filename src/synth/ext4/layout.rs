@@ -383,6 +383,46 @@ mod tests {
     }
 
     #[test]
+    fn numbers_equal_those_of_mke2fs_in_other_geometries() {
+        // The same with `-b`, `-I` and `-O 64bit`; its journal at 1 TiB is not followed here either.
+        for (block_size, inode_size, wide, bytes, reserved_gdt, inodes, journal, overhead) in [
+            (1024, 256, false, 64_u64 << 20, 255, 4096, 4096, 6422),
+            (1024, 256, false, 1 << 30, 256, 65_536, 16_384, 35_896),
+            (1024, 128, false, 700 << 20, 256, 45_056, 16_384, 24_793),
+            (2048, 256, false, 3 << 30, 512, 196_608, 16_384, 46_302),
+            (4096, 256, true, 8 << 30, 1023, 524_288, 16_384, 58_505),
+            (
+                4096,
+                512,
+                true,
+                1 << 40,
+                1024,
+                67_108_864,
+                32_768,
+                8_689_043 - 262_144 + 32_768,
+            ),
+        ] {
+            let features = Features {
+                wide,
+                ..Features::STD
+            };
+            let options = Options {
+                geometry: Geometry::new(block_size, inode_size, features),
+                ..OPTIONS
+            };
+            let layout = of_blocks(bytes / block_size, &options);
+            let found = (
+                layout.reserved_gdt_blocks,
+                layout.inodes_per_group * layout.group_count,
+                layout.journal.len(),
+                layout.overhead_blocks(),
+            );
+            let expected = (reserved_gdt, inodes, journal, overhead);
+            assert_eq!(found, expected, "{block_size} {inode_size} {bytes}");
+        }
+    }
+
+    #[test]
     fn linear_and_physical_numbers_agree() {
         for layout in several() {
             let mut linear = 0;
