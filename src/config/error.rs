@@ -14,6 +14,7 @@ use super::spec::Location;
 use crate::units::{ByteCount, ParseSizeError};
 
 pub use super::resolve::boot::BootError;
+pub use super::resolve::ext4::Ext4SpecError;
 pub use super::resolve::layout::LayoutError;
 
 /// A mistake in the config, with its place.
@@ -348,6 +349,9 @@ pub enum ConfigErrorKind {
     /// Partitions and the disk do not fit each other.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// A file system that cannot be made like that.
+    #[error(transparent)]
+    Ext4(#[from] Ext4SpecError),
     /// What boots the machine.
     #[error(transparent)]
     Boot(#[from] BootError),

@@ -36,7 +36,7 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
         }
         Kind::WrongType { advice, .. } => advice.clone(),
         Kind::IntegerTooLarge { key } => match *key {
-            "size" | "start" | "free" | "memory" => SIZE.to_owned(),
+            "size" | "start" | "free" | "memory" | "journal" => SIZE.to_owned(),
             _ => format!("write a smaller number; {}", note(key)),
         },
         Kind::MissingKey { key, table } => missing_key(key, table).to_owned(),
@@ -82,6 +82,7 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
         Kind::Inaccessible { .. } => "look at it with `ls -ld`, or name another path".to_owned(),
         Kind::FileType { key, .. } => file_type(key).to_owned(),
         Kind::Layout(error) => error.hint(),
+        Kind::Ext4(error) => error.hint(),
         Kind::Boot(error) => error.hint(),
         Kind::NoImages => "leave [images] out to get disk.img, disk.vmdk and boot.ova".to_owned(),
         Kind::KeyOfOtherFormat { key, owner, .. } => {

@@ -32,6 +32,8 @@ pub(crate) enum Shape {
     Integer,
     /// A number of bytes, or a text with a unit.
     Size,
+    /// A boolean, or a size.
+    Switch,
     /// An integer or a text.
     Count,
     Texts,
@@ -165,7 +167,11 @@ const EXT4: TableKeys = TableKeys {
     title: "[partition.ext4]",
     keys: &[
         key("features", Shape::Text),
-        key("journal", Shape::Boolean),
+        key("label", Shape::Text),
+        key("uuid", Shape::Text),
+        key("journal", Shape::Switch),
+        key("block-size", Shape::Size),
+        key("inode-size", Shape::Size),
         key("reserved-percent", Shape::Integer),
         key("inodes", Shape::Count),
         key("slack-bits", Shape::Integer),
@@ -208,6 +214,7 @@ impl Shape {
             Self::Boolean => "true or false",
             Self::Integer => "an integer",
             Self::Size => "a size such as \"256MiB\" or a number of bytes",
+            Self::Switch => "true, false or a size",
             Self::Count => "an integer or \"auto\"",
             Self::Texts => "an array of texts",
             Self::IdMap => "an array of texts, or \"all-root\"",
@@ -234,6 +241,10 @@ impl Key {
                     _ => 2,
                 };
                 format!("write a whole number without quotes, such as {name} = {number}")
+            }
+            Shape::Switch => format!("write {name} = true, {name} = false or {name} = \"64MiB\""),
+            Shape::Size if name.ends_with("-size") => {
+                format!("write a number of bytes without quotes, such as {name} = 1024")
             }
             Shape::Size => format!("write {name} = \"256MiB\", or a whole number of bytes"),
             Shape::Count => format!("write {name} = 65536 or {name} = \"auto\""),
@@ -324,9 +335,12 @@ fn check_value(
         )
     };
     match (&key.shape, value.get_ref()) {
-        (Shape::Text | Shape::Size | Shape::Count | Shape::IdMap, DeValue::String(_))
-        | (Shape::Boolean, DeValue::Boolean(_)) => Ok(()),
-        (Shape::Integer | Shape::Size | Shape::Count, DeValue::Integer(number)) => {
+        (
+            Shape::Text | Shape::Size | Shape::Switch | Shape::Count | Shape::IdMap,
+            DeValue::String(_),
+        )
+        | (Shape::Boolean | Shape::Switch, DeValue::Boolean(_)) => Ok(()),
+        (Shape::Integer | Shape::Size | Shape::Switch | Shape::Count, DeValue::Integer(number)) => {
             // TOML promises no more than 64 bits with sign.
             match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(_) => Ok(()),

@@ -134,7 +134,11 @@ pub(crate) struct RawDevice {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawExt4 {
     pub(crate) features: Text,
-    pub(crate) journal: Option<bool>,
+    pub(crate) label: Text,
+    pub(crate) uuid: Text,
+    pub(crate) journal: Option<Spanned<RawJournal>>,
+    pub(crate) block_size: Option<Spanned<RawSize>>,
+    pub(crate) inode_size: Option<Spanned<RawSize>>,
     pub(crate) reserved_percent: Option<Spanned<i64>>,
     pub(crate) inodes: Option<Spanned<RawSize>>,
     pub(crate) slack_bits: Option<Spanned<i64>>,
@@ -182,6 +186,15 @@ pub(crate) enum RawVariable {
 pub(crate) enum RawIdMap {
     Word(String),
     Ranges(Vec<String>),
+}
+
+/// Whether there is one, or its size.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum RawJournal {
+    Switch(bool),
+    Number(i64),
+    Text(String),
 }
 
 /// A number, or a text that may have a unit or be a word.

@@ -19,6 +19,7 @@ use crate::units::parse_size;
 
 pub(crate) mod boot;
 mod content;
+pub(crate) mod ext4;
 mod ids;
 mod images;
 mod inline;

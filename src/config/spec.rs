@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use crate::units::Lba;
 
 /// A validated configuration.
@@ -130,6 +132,19 @@ pub struct PartitionSpec {
     pub location: Location,
 }
 
+impl PartitionSpec {
+    /// The volume name of the file system or swap area.
+    #[must_use]
+    pub fn volume_label(&self) -> &str {
+        match &self.filesystem {
+            Filesystem::Ext4(Ext4Spec {
+                label: Some(label), ..
+            }) => label,
+            _ => &self.label,
+        }
+    }
+}
+
 /// Size of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionSize {
@@ -157,14 +172,37 @@ pub enum Filesystem {
 pub struct Ext4Spec {
     /// The set of features.
     pub features: FeatureSet,
-    /// Whether there is a journal (where the size allows one).
-    pub journal: bool,
+    /// Volume name, at most 16 bytes; `None` is the partition's label.
+    pub label: Option<String>,
+    /// UUID; `None` derives one from the seed and the partition's label.
+    pub uuid: Option<Uuid>,
+    /// The journal.
+    pub journal: Journal,
+    /// Bytes of a block: 1024, 2048 or 4096.
+    pub block_size: u32,
+    /// Bytes of an inode: 128, 256, 512 or 1024.
+    pub inode_size: u32,
     /// Blocks kept for root, in percent (0 to 50); `None` is the default (5, or 0 with `size = "auto"`).
     pub reserved_percent: Option<u8>,
     /// Number of inodes, or `None` for one per 16 KiB and enough for the contents.
     pub inodes: Option<u32>,
     /// Significant bits that the lengths of subtrees are rounded up to, at most [`SLACK_BITS_MAX`]; 0: not at all.
     pub slack_bits: u8,
+}
+
+impl Ext4Spec {
+    /// What an empty table means.
+    pub const DEFAULT: Self = Self {
+        features: FeatureSet::Std,
+        label: None,
+        uuid: None,
+        journal: Journal::Default,
+        block_size: 4096,
+        inode_size: 256,
+        reserved_percent: None,
+        inodes: None,
+        slack_bits: SLACK_BITS_DEFAULT,
+    };
 }
 
 /// Significant bits beyond which rounding leaves nothing worth having.
@@ -177,6 +215,21 @@ pub const SLACK_BITS_DEFAULT: u8 = 6;
 pub enum FeatureSet {
     /// Debian 12's set without 64bit.
     Std,
+    /// `Std` with 64bit, orphan_file and metadata_csum_seed.
+    Modern,
+    /// `Std` without metadata_csum, with uninit_bg: for old guests.
+    Compat,
+}
+
+/// `journal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journal {
+    /// None.
+    None,
+    /// One that fits the size of the file system, if that is not too small for any.
+    Default,
+    /// One of this many bytes, 1024 to 10,240,000 blocks.
+    Size(u64),
 }
 
 /// An absolute path inside an image: components without `.`, `..`, empty names or NUL; the root has none.

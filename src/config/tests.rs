@@ -12,6 +12,7 @@ use crate::units::{GIB, Lba, MIB};
 
 mod content_errors;
 mod errors;
+mod ext4;
 mod includes;
 mod layout_errors;
 mod system;

@@ -6,7 +6,7 @@ use super::boot::{BootLoader, load_boot_code};
 use super::cache::{BlockCache, Cached};
 use super::data_map::DataMap;
 use super::disk::{DiskLayout, PlaceRequest, PlacedPartition, Placement, Size, place};
-use super::ext4::{Ext4Plan, SizeRequest};
+use super::ext4::{Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
 use super::fingerprint::{self, Fingerprint};
 use super::host_file::HostFiles;
 use super::mistakes::Mistakes;
@@ -18,10 +18,9 @@ use super::source::ByteSource;
 use super::tree::ScanProgress;
 use super::vmdk::{DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id};
 use crate::config::spec::{
-    BootCode, DiskSize, Filesystem, ImageFormat, ImageSpec, PartitionSize, PartitionSpec,
-    SLACK_BITS_DEFAULT, Spec, VmdkLayout,
+    BootCode, DiskSize, Ext4Spec, FeatureSet, Filesystem, ImageFormat, ImageSpec, Journal,
+    PartitionSize, PartitionSpec, Spec, VmdkLayout,
 };
-use crate::formats::ext4::BLOCK_SIZE;
 use crate::units::{Lba, SECTOR_SIZE};
 
 /// One file that miragefs publishes.
@@ -237,7 +236,8 @@ impl<'a> Contents<'a> {
         if !is_auto(spec, partition) {
             return Ok(Self::FileSystem(FileSystem::Tree(Box::new(tree))));
         }
-        let free_blocks = partition.free.unwrap_or(0).div_ceil(BLOCK_SIZE);
+        let block_size = u64::from(tree.ext4.block_size);
+        let free_blocks = partition.free.unwrap_or(0).div_ceil(block_size);
         let plan = tree.plan(spec, SizeRequest::Fit { free_blocks })?;
         Ok(Self::FileSystem(FileSystem::Planned(Box::new(plan))))
     }
@@ -343,7 +343,6 @@ fn is_auto(spec: &Spec, partition: &PartitionSpec) -> bool {
 }
 
 fn place_partitions(spec: &Spec, contents: &[Contents<'_>]) -> Result<Placement, PlanError> {
-    let sectors_per_block = BLOCK_SIZE / SECTOR_SIZE;
     let requests: Vec<PlaceRequest> = spec
         .partitions
         .iter()
@@ -351,6 +350,7 @@ fn place_partitions(spec: &Spec, contents: &[Contents<'_>]) -> Result<Placement,
         .map(|(partition, contents)| {
             let size = match (contents, partition.size) {
                 (Contents::FileSystem(FileSystem::Planned(plan)), _) => {
+                    let sectors_per_block = plan.block_size() / SECTOR_SIZE;
                     Size::Sectors(plan.block_count().saturating_mul(sectors_per_block))
                 }
                 (_, PartitionSize::Fixed(bytes)) => Size::Sectors(bytes / SECTOR_SIZE),
@@ -402,19 +402,48 @@ fn describe_disk(
         match &partition.filesystem {
             Filesystem::None => {}
             Filesystem::Ext4(ext4) => {
-                content.number(u64::from(ext4.journal));
+                content.number(match ext4.journal {
+                    Journal::None => 0,
+                    Journal::Default => 1,
+                    // At least 1024 blocks.
+                    Journal::Size(bytes) => bytes,
+                });
                 content.number(ext4.reserved_percent.map_or(u64::MAX, u64::from));
                 content.number(ext4.inodes.map_or(u64::MAX, u64::from));
                 content.number(partition.free.unwrap_or(0));
-                // Said only where it is not what it always was, so that other disks keep their identifiers.
-                if ext4.slack_bits != SLACK_BITS_DEFAULT {
-                    content.bytes(b"slack bits");
-                    content.number(ext4.slack_bits.into());
-                }
+                describe_shape(content, ext4);
             }
             // Its UUID follows from the seed and the label.
             Filesystem::Swap => content.bytes(b"swap area"),
         }
+    }
+}
+
+/// Adds what shapes a file system, where it is not the default: fingerprints of configs without it stay as they were.
+fn describe_shape(content: &mut Fingerprint, ext4: &Ext4Spec) {
+    let default = &Ext4Spec::DEFAULT;
+    if let Some(label) = &ext4.label {
+        content.bytes(b"ext4 label");
+        content.bytes(label.as_bytes());
+    }
+    if let Some(uuid) = &ext4.uuid {
+        content.bytes(b"ext4 uuid");
+        content.bytes(uuid.as_bytes());
+    }
+    if ext4.slack_bits != default.slack_bits {
+        content.bytes(b"ext4 slack bits");
+        content.number(ext4.slack_bits.into());
+    }
+    let sizes = (ext4.block_size, ext4.inode_size, ext4.features);
+    if sizes != (default.block_size, default.inode_size, default.features) {
+        content.bytes(b"ext4 geometry");
+        content.number(ext4.block_size.into());
+        content.number(ext4.inode_size.into());
+        content.number(match ext4.features {
+            FeatureSet::Std => 0,
+            FeatureSet::Modern => 1,
+            FeatureSet::Compat => 2,
+        });
     }
 }
 
@@ -423,12 +452,14 @@ fn warn_of_missing_journal(
     partition: &PartitionSpec,
     warnings: &mut Vec<PlanWarning>,
 ) {
-    let wanted = matches!(&partition.filesystem, Filesystem::Ext4(ext4) if ext4.journal);
+    let wanted =
+        matches!(&partition.filesystem, Filesystem::Ext4(ext4) if ext4.journal == Journal::Default);
     if wanted && plan.journal_len() == 0 {
-        let len = plan.block_count().saturating_mul(BLOCK_SIZE);
+        let block_size = plan.block_size();
         warnings.push(PlanWarning::NoJournal {
             label: partition.label.clone(),
-            len,
+            len: plan.block_count().saturating_mul(block_size),
+            needed: JOURNAL_FS_BLOCKS_MIN.saturating_mul(block_size),
         });
     }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::fingerprint;
-use crate::config::spec::{PartitionSpec, Piece, Spec};
+use crate::config::spec::{Ext4Spec, Filesystem, PartitionSpec, Piece, Spec};
 
 /// What inline files may name, by the index of the partition.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,12 @@ struct OfPartition {
 /// The UUID of a partition's file system or swap area.
 #[must_use]
 pub fn file_system_uuid(seed: &str, partition: &PartitionSpec) -> Uuid {
+    if let Filesystem::Ext4(Ext4Spec {
+        uuid: Some(uuid), ..
+    }) = &partition.filesystem
+    {
+        return *uuid;
+    }
     fingerprint::uuid(seed, &format!("file system {}", partition.label))
 }
 
@@ -39,7 +45,7 @@ impl Identifiers {
             numbered
                 .map(|(number, partition)| OfPartition {
                     uuid: file_system_uuid(&spec.seed, partition).to_string(),
-                    label: partition.label.clone(),
+                    label: partition.volume_label().to_owned(),
                     partition_uuid: partition_uuid(signature, number),
                 })
                 .collect(),

@@ -79,6 +79,7 @@ impl<'a> PartitionTree<'a> {
             return None;
         };
         let mut builder = TreeBuilder::new(spec.times);
+        builder.hole_unit(ext4.block_size.into());
         if options.skip_unreadable {
             builder.skip_unreadable();
         }
@@ -112,7 +113,7 @@ impl<'a> PartitionTree<'a> {
                 })
             }
             Err(unfinished) => {
-                let beyond = ext4::mistakes_of(&unfinished.tree);
+                let beyond = ext4::mistakes_of(&unfinished.tree, ext4);
                 found.mistakes.extend(unfinished.mistakes, PlanError::Tree);
                 let located = |reason| located(partition, reason);
                 found.mistakes.extend(beyond, located);
@@ -129,7 +130,8 @@ impl<'a> PartitionTree<'a> {
     ) -> Result<Ext4Plan, Mistakes<PlanError>> {
         let params = Ext4Params {
             spec: self.ext4,
-            label: &self.spec.label,
+            name: &self.spec.label,
+            label: self.spec.volume_label(),
             uuid: file_system_uuid(&spec.seed, self.spec),
             time: spec.times.default,
             size,

@@ -178,6 +178,8 @@ pub enum PlanWarning {
         label: String,
         /// Its size in bytes.
         len: u64,
+        /// The least that has one.
+        needed: u64,
     },
 }
 
@@ -196,10 +198,11 @@ impl fmt::Display for PlanWarning {
                     "partition `{label}`: has a boot loader but no configuration for it"
                 )
             }
-            Self::NoJournal { label, len } => write!(
+            Self::NoJournal { label, len, needed } => write!(
                 f,
-                "partition `{label}`: has no journal, because {} is below the 8 MiB that one needs",
-                ByteCount(*len)
+                "partition `{label}`: has no journal, because {} is below the {} that one needs",
+                ByteCount(*len),
+                ByteCount(*needed).rounded()
             ),
         }
     }

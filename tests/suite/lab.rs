@@ -96,6 +96,42 @@ fn a_machine_boots_from_the_raw_disk() {
     assert_eq!(lab.digest_jobs(), 0);
 }
 
+/// The lab with `[partition.ext4]` in both partitions.
+fn mount_shaped_lab(ext4: &str) -> Served {
+    let text = fs::read_to_string(project("examples/lab/lab.toml")).unwrap();
+    let lab = project("examples/lab/generated");
+    let table = format!("[partition.ext4]\n{ext4}\n\n");
+    let shaped = text
+        .replace("\"generated/", &format!("\"{}/", lab.display()))
+        .replacen(
+            "[[partition]]\nlabel = \"home\"",
+            &format!("{table}[[partition]]\nlabel = \"home\""),
+            1,
+        )
+        .replacen("[vm]", &format!("{table}[vm]"), 1);
+    assert_eq!(shaped.matches(&table).count(), 2);
+    let workspace = Workspace::new();
+    fs::write(workspace.config(), shaped).unwrap();
+    Served::new(workspace)
+}
+
+#[test]
+fn machines_boot_from_other_shapes_of_ext4() {
+    let tools = ["qemu-system-x86_64", "e2fsck", "sfdisk"];
+    if !require_lab() || !tools.into_iter().all(require_tool) {
+        return;
+    }
+    for ext4 in [
+        "block-size = 1024\ninode-size = 128",
+        "features = \"modern\"",
+        "features = \"compat\"\nblock-size = 2048",
+    ] {
+        let lab = mount_shaped_lab(ext4);
+        boot(&lab.file("disk.img"), "raw", "nvme", "on");
+        check_file_systems(&lab.file("disk.img"));
+    }
+}
+
 #[test]
 fn a_machine_boots_from_the_vmdk() {
     if !require_lab() || !require_tool("qemu-system-x86_64") {

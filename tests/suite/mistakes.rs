@@ -63,7 +63,7 @@ fn all_mistakes_of_all_partitions_are_told_at_once() {
         "/s/lab.toml:6:9: /s/owners.mtree:6: /s/src/none is a regular file that the source does not have",
         "/s/lab.toml:7:10: /dir: a file cannot take the place of a directory",
         "/s/lab.toml:7:41: /a: is a file in the image, so nothing can be put below it",
-        "/long: symlink target in bytes is 4096; ext4 holds at most 4095",
+        "/s/lab.toml:3:1: /long: target of the symlink has 4096 bytes; ext4 with blocks of 4096 bytes holds at most 4095",
         "/s/lab.toml:3:1: /dev/odd: device number 4096:0 is beyond 4095:1048575, the limit of ext4",
         "/s/lab.toml:3:1: /dev/odd-too: device number 0:1048576 is beyond 4095:1048575, the limit of ext4",
     ];

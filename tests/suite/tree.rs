@@ -10,9 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use miragefs::config::spec::{
-    CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, SLACK_BITS_DEFAULT, Times,
-};
+use miragefs::config::spec::{CopySpec, Ext4Spec, ImagePath, Location, Times};
 use miragefs::synth::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::tree::{
@@ -136,15 +134,9 @@ impl Plan {
 
     /// A file system of 16 MiB.
     fn file_system(self) -> Ext4 {
-        let spec = Ext4Spec {
-            features: FeatureSet::Std,
-            journal: true,
-            reserved_percent: None,
-            inodes: None,
-            slack_bits: SLACK_BITS_DEFAULT,
-        };
         let params = Ext4Params {
-            spec: &spec,
+            spec: &Ext4Spec::DEFAULT,
+            name: "test",
             label: "test",
             uuid: Uuid::from_u128(7),
             time: TIMES.default,

@@ -6,13 +6,15 @@ use std::collections::HashSet;
 
 use thiserror::Error;
 use toml::Spanned;
+use uuid::Uuid;
 
 use super::{Context, Result, partition};
 use crate::config::ConfigWarningKind;
 use crate::config::error::ConfigErrorKind;
 use crate::config::raw::{RawDisk, RawPartition, RawSize};
 use crate::config::spec::{
-    BootCode, DiskSize, DiskSpec, Filesystem, PartitionSize, PartitionSpec, PartitionTable,
+    BootCode, DiskSize, DiskSpec, Ext4Spec, Filesystem, PartitionSize, PartitionSpec,
+    PartitionTable,
 };
 use crate::units::{ByteCount, KIB, MIB, SECTOR_SIZE, checked_round_up};
 
@@ -26,8 +28,6 @@ const MIB_SECTORS: u64 = 2048;
 const GRAIN_SIZE: u64 = 64 * KIB;
 /// Greatest file offset of Linux, rounded down to a MiB.
 const DISK_SIZE_MAX: u64 = (1 << 63) - MIB;
-/// ext4 without 64bit counts 4 KiB blocks in 32 bits.
-const EXT4_SIZE_MAX: u64 = (1 << 32) * 4 * KIB;
 /// Ten pages, what mkswap asks for.
 pub(super) const SWAP_SIZE_MIN: u64 = 40 * KIB;
 
@@ -69,14 +69,6 @@ pub enum LayoutError {
     #[error("disk size {} is above {}, the longest file of Linux", ByteCount(*size), ByteCount(DISK_SIZE_MAX))]
     DiskTooLarge {
         /// Bytes as typed.
-        size: u64,
-    },
-    /// ext4's limit.
-    #[error("partition `{label}` has {}; ext4 with 4 KiB blocks and 32-bit block numbers is smaller than {}", ByteCount(*size), ByteCount(EXT4_SIZE_MAX))]
-    BeyondExt4 {
-        /// The partition.
-        label: String,
-        /// Bytes.
         size: u64,
     },
     /// Two partitions in one place.
@@ -193,6 +185,12 @@ pub enum LayoutError {
         /// As typed.
         label: String,
     },
+    /// Two file systems of one UUID.
+    #[error("UUID {uuid} is used twice")]
+    DuplicateUuid {
+        /// As both have it.
+        uuid: Uuid,
+    },
     /// No type byte.
     #[error("`type` is \"{value}\"; expected \"linux\", \"swap\" or a hex byte such as \"0x83\"")]
     Type {
@@ -226,7 +224,6 @@ impl LayoutError {
             }
             Self::TableNoneSize { .. } => "leave out one of the two sizes",
             Self::DiskTooLarge { .. } => "write a smaller size, or \"auto\"",
-            Self::BeyondExt4 { .. } => "make it smaller, or spread its contents over two disks",
             Self::OutOfOrder { .. } => {
                 "list the partitions in the order of their place on the disk"
             }
@@ -252,6 +249,9 @@ impl LayoutError {
             }
             Self::DuplicateLabel { .. } => {
                 "choose another; a partition without `label` is called partition-1, partition-2 and so on, by its place"
+            }
+            Self::DuplicateUuid { .. } => {
+                "give one of them another; a guest finds its file systems by them"
             }
             Self::Type { .. } => {
                 "write \"linux\" (0x83), \"swap\" (0x82), or 0x and two hex digits; `sfdisk --label dos --list-types` lists all"
@@ -341,6 +341,7 @@ pub(super) fn partitions(
         return Err(context.error(&first_too_many.span(), kind));
     }
     let mut labels = HashSet::new();
+    let mut uuids = HashSet::new();
     let mut partitions = Vec::with_capacity(count);
     for (index, raw) in typed.iter().enumerate() {
         let partition = partition::resolve(raw, index, count, disk, context)?;
@@ -352,6 +353,16 @@ pub(super) fn partitions(
                 .map_or(raw.span(), Spanned::span);
             let label = partition.label;
             return Err(context.error(&span, LayoutError::DuplicateLabel { label }));
+        }
+        if let Filesystem::Ext4(Ext4Spec {
+            uuid: Some(uuid), ..
+        }) = partition.filesystem
+            && !uuids.insert(uuid)
+        {
+            let table = raw.get_ref().ext4.as_ref();
+            let typed = table.and_then(|table| table.get_ref().uuid.as_ref());
+            let span = typed.map_or(raw.span(), Spanned::span);
+            return Err(context.error(&span, LayoutError::DuplicateUuid { uuid }));
         }
         partitions.push(partition);
     }
@@ -376,26 +387,8 @@ fn check_whole_disk(
             let kind = LayoutError::TableNoneSize { label, size, disk };
             return Err(context.error(&size_span(raw), kind));
         }
-        let size = match (partition.size, disk.size) {
-            (PartitionSize::Fixed(size), _) | (PartitionSize::Rest, DiskSize::Fixed(size)) => size,
-            _ => 0,
-        };
-        check_ext4_size(raw, partition, size, context)?;
     }
     Ok(())
-}
-
-fn check_ext4_size(
-    raw: &Spanned<RawPartition>,
-    partition: &PartitionSpec,
-    size: u64,
-    context: &Context<'_>,
-) -> Result<()> {
-    if size < EXT4_SIZE_MAX || !matches!(partition.filesystem, Filesystem::Ext4(_)) {
-        return Ok(());
-    }
-    let label = partition.label.clone();
-    Err(context.error(&size_span(raw), LayoutError::BeyondExt4 { label, size }))
 }
 
 /// Where the size was typed, else the start, else the partition begins.

@@ -3,12 +3,11 @@
 use toml::Spanned;
 
 use super::layout::{LayoutError, SWAP_SIZE_MIN};
-use super::{Context, Result, content, inline};
+use super::{Context, Result, content, ext4, inline};
 use crate::config::error::ConfigErrorKind;
-use crate::config::raw::{RawExt4, RawPartition, RawSize};
+use crate::config::raw::{RawPartition, RawSize};
 use crate::config::spec::{
-    DiskSize, DiskSpec, Ext4Spec, FeatureSet, Filesystem, PartitionSize, PartitionSpec,
-    PartitionTable, SLACK_BITS_DEFAULT, SLACK_BITS_MAX,
+    DiskSize, DiskSpec, Filesystem, PartitionSize, PartitionSpec, PartitionTable,
 };
 use crate::units::{Lba, SECTOR_SIZE};
 
@@ -20,10 +19,6 @@ const SWAP_LABEL_LEN_MAX: usize = 15;
 const TYPE_LINUX: u8 = 0x83;
 /// Type of Linux swap areas.
 const TYPE_SWAP: u8 = 0x82;
-/// Half of the blocks: what mke2fs allows.
-const RESERVED_PERCENT_MAX: i64 = 50;
-/// The first 11 inodes are ext4's own, and lost+found and the root need theirs.
-const INODES_MIN: i64 = 16;
 
 const SECTOR_UNIT: &str = "512 bytes (a sector)";
 
@@ -113,6 +108,11 @@ fn filesystem_kind(raw: &RawPartition, context: &Context<'_>) -> Result<Kind> {
     let kinds = [Kind::Ext4, Kind::Swap, Kind::None].map(|kind| (kind.word(), kind));
     let typed = context.choice("filesystem", raw.filesystem.as_ref(), &kinds, &[])?;
     Ok(typed.unwrap_or(Kind::Ext4))
+}
+
+/// The volume name of an ext4 file system.
+pub(super) fn ext4_label(typed: &Spanned<String>, context: &Context<'_>) -> Result<String> {
+    label(typed, Kind::Ext4, context)
 }
 
 fn label(typed: &Spanned<String>, kind: Kind, context: &Context<'_>) -> Result<String> {
@@ -241,7 +241,7 @@ fn filesystem(
 ) -> Result<Filesystem> {
     let raw = typed.get_ref();
     let filesystem = match kind {
-        Kind::Ext4 => return Ok(Filesystem::Ext4(ext4(raw.ext4.as_ref(), context)?)),
+        Kind::Ext4 => return Ok(Filesystem::Ext4(ext4::ext4(raw.ext4.as_ref(), context)?)),
         Kind::Swap => Filesystem::Swap,
         Kind::None => Filesystem::None,
     };
@@ -278,59 +278,5 @@ fn filesystem(
             Err(context.error(&span, LayoutError::SwapTooSmall { label, size }))
         }
         PartitionSize::Fixed(_) | PartitionSize::Rest => Ok(filesystem),
-    }
-}
-
-fn ext4(typed: Option<&Spanned<RawExt4>>, context: &Context<'_>) -> Result<Ext4Spec> {
-    let default = RawExt4::default();
-    let raw = typed.map_or(&default, Spanned::get_ref);
-    let features = context
-        .choice(
-            "features",
-            raw.features.as_ref(),
-            &[("std", FeatureSet::Std)],
-            &["modern", "compat"],
-        )?
-        .unwrap_or(FeatureSet::Std);
-    let reserved_percent = match &raw.reserved_percent {
-        None => None,
-        Some(typed) => {
-            let percent = context.integer("reserved-percent", typed, 0, RESERVED_PERCENT_MAX)?;
-            Some(u8::try_from(percent).expect("the bound is within 8 bits"))
-        }
-    };
-    let inodes = match &raw.inodes {
-        None => None,
-        Some(typed) => inodes(typed, context)?,
-    };
-    let slack_bits = match &raw.slack_bits {
-        None => SLACK_BITS_DEFAULT,
-        Some(typed) => {
-            let bits = context.integer("slack-bits", typed, 0, SLACK_BITS_MAX.into())?;
-            u8::try_from(bits).expect("the bound is within 8 bits")
-        }
-    };
-    Ok(Ext4Spec {
-        features,
-        journal: raw.journal.unwrap_or(true),
-        reserved_percent,
-        inodes,
-        slack_bits,
-    })
-}
-
-fn inodes(typed: &Spanned<RawSize>, context: &Context<'_>) -> Result<Option<u32>> {
-    match typed.get_ref() {
-        RawSize::Text(word) if word == "auto" => Ok(None),
-        RawSize::Text(value) => {
-            let (key, value) = ("inodes", value.clone());
-            let rule = "expected a count or \"auto\"";
-            Err(context.error(&typed.span(), ConfigErrorKind::Text { key, value, rule }))
-        }
-        RawSize::Number(count) => {
-            let count = Spanned::new(typed.span(), *count);
-            let count = context.integer("inodes", &count, INODES_MIN, i64::from(u32::MAX))?;
-            Ok(Some(u32::try_from(count).expect("the bound is 32 bits")))
-        }
     }
 }

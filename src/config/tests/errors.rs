@@ -111,14 +111,9 @@ fn keys_and_types() {
             "keys of files are `path`, `text`, `base64`, `mode`, `owner`",
         ),
         (
-            "[[partition]]\next4 = { features = 'modern' }",
-            "lab.toml:2:21: features = \"modern\" is not supported yet",
-            "supported: \"std\"",
-        ),
-        (
             "[[partition]]\next4 = { features = 'all' }",
-            "lab.toml:2:21: `features` is \"all\"; expected \"std\"",
-            "write features = \"std\", or leave it out",
+            "lab.toml:2:21: `features` is \"all\"; expected \"std\", \"modern\" or \"compat\"",
+            "write features = \"std\", \"modern\" or \"compat\"; left out it is \"std\"",
         ),
         (
             "[images]\n'a' = { format = 'vmdk', layout = 'monolithic-flat' }\n[[partition]]\n",

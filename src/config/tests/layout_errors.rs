@@ -51,9 +51,9 @@ fn partitions_that_do_not_fit() {
             "leave out one of the two sizes",
         ),
         (
-            "[disk]\ntable = 'none'\nsize = '16T'\n[[partition]]",
-            "lab.toml:4:1: partition `partition-1` has 17592186044416 bytes (16 TiB); ext4 with 4 KiB blocks and 32-bit block numbers is smaller than 17592186044416 bytes (16 TiB)",
-            "make it smaller, or spread its contents over two disks",
+            "[[partition]]\n[partition.ext4]\nuuid = '0f0e0d0c-0b0a-0908-0706-050403020100'\n[[partition]]\n[partition.ext4]\nuuid = '0F0E0D0C-0B0A-0908-0706-050403020100'",
+            "lab.toml:6:8: UUID 0f0e0d0c-0b0a-0908-0706-050403020100 is used twice",
+            "give one of them another; a guest finds its file systems by them",
         ),
         (
             "[[partition]]\nsize = '10MiB'\nstart = '1MiB'\n[[partition]]\nstart = '5MiB'",

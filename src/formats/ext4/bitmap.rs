@@ -1,12 +1,10 @@
 //! Block and inode bitmaps: one block of bits, the lowest bit of the first byte first.
 
-use super::BLOCK_LEN;
-
 /// Sets the bits `start..end` of a bitmap.
 ///
 /// # Panics
 /// If `end` is beyond the bitmap.
-pub fn set_range(bitmap: &mut [u8; BLOCK_LEN], start: usize, end: usize) {
+pub fn set_range(bitmap: &mut [u8], start: usize, end: usize) {
     if start >= end {
         return;
     }
@@ -32,7 +30,7 @@ pub fn set_range(bitmap: &mut [u8; BLOCK_LEN], start: usize, end: usize) {
 
 /// How many bits are set.
 #[must_use]
-pub fn count_set(bitmap: &[u8; BLOCK_LEN]) -> u32 {
+pub fn count_set(bitmap: &[u8]) -> u32 {
     bitmap.iter().map(|byte| byte.count_ones()).sum()
 }
 
@@ -43,6 +41,7 @@ fn bit(index: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::ext4::geometry::BLOCK_LEN_MAX;
 
     #[test]
     fn ranges_equal_single_bits() {
@@ -57,9 +56,9 @@ mod tests {
             (32_760, 32_768),
             (0, 32_768),
         ] {
-            let mut ranged = [0; BLOCK_LEN];
+            let mut ranged = [0; BLOCK_LEN_MAX];
             set_range(&mut ranged, start, end);
-            let mut single = [0; BLOCK_LEN];
+            let mut single = [0; BLOCK_LEN_MAX];
             for index in start..end {
                 single[index / 8] |= 1_u8 << (index % 8);
             }
@@ -73,7 +72,7 @@ mod tests {
 
     #[test]
     fn keeps_other_bits() {
-        let mut bitmap = [0x81; BLOCK_LEN];
+        let mut bitmap = [0x81; BLOCK_LEN_MAX];
         set_range(&mut bitmap, 1, 3);
         assert_eq!(bitmap[0], 0x87);
         assert_eq!(bitmap[1], 0x81);

@@ -1,4 +1,5 @@
-//! `metadata_csum`: CRC-32C as the kernel's `ext4_chksum` computes it, without the final inversion.
+//! `metadata_csum`: CRC-32C as the kernel's `ext4_chksum` computes it, without the final inversion. `uninit_bg`: CRC-16
+//! as its `crc16` does.
 
 /// A running checksum. The seeds are spelt out in kernel `fs/ext4/super.c` and e2fsprogs `lib/ext2fs/csum.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +53,48 @@ impl Checksum {
     }
 }
 
+/// A running CRC-16 with the polynomial 0xA001, reflected (kernel lib/crc16.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checksum16(u16);
+
+impl Checksum16 {
+    /// The start value of group descriptors: all ones.
+    pub const START: Self = Self(u16::MAX);
+
+    /// Goes over `bytes`.
+    #[must_use]
+    pub fn update(self, bytes: &[u8]) -> Self {
+        const POLYNOMIAL: u16 = 0xa001;
+        let mut value = self.0;
+        for byte in bytes {
+            value ^= u16::from(*byte);
+            for _ in 0..u8::BITS {
+                let carry = value & 1 != 0;
+                value >>= 1;
+                if carry {
+                    value ^= POLYNOMIAL;
+                }
+            }
+        }
+        Self(value)
+    }
+
+    /// The value as it is stored.
+    #[must_use]
+    pub const fn value(self) -> u16 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crc16_is_that_of_modbus() {
+        // The check value of CRC-16/MODBUS over "123456789": the same polynomial and start value.
+        assert_eq!(Checksum16::START.update(b"123456789").value(), 0x4b37);
+    }
 
     #[test]
     fn is_crc32c_without_final_inversion() {

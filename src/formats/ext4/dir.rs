@@ -1,10 +1,8 @@
 //! Directory blocks: entries (`struct ext4_dir_entry_2`) and the checksum behind them.
 
 use super::checksum::Checksum;
-use super::{BLOCK_LEN, Block};
+use super::geometry::Geometry;
 
-/// Bytes of a block that entries may fill; the rest is the tail with the checksum.
-pub const ENTRIES_LEN: usize = BLOCK_LEN - TAIL_LEN;
 /// `struct ext4_dir_entry_tail`.
 const TAIL_LEN: usize = 12;
 /// Bytes of an entry before its name.
@@ -56,34 +54,53 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
 }
 
+/// Bytes of a block that entries may fill; the rest is the tail with the checksum.
+#[must_use]
+pub const fn entries_len(geometry: &Geometry) -> usize {
+    let tail_len = if geometry.has_checksums() {
+        TAIL_LEN
+    } else {
+        0
+    };
+    geometry.block_len().saturating_sub(tail_len)
+}
+
 /// Bytes that an entry takes at least: header and name, rounded up to 4.
 #[must_use]
 pub const fn entry_len(name_len: usize) -> usize {
     HEADER_LEN.saturating_add(name_len).next_multiple_of(4)
 }
 
-/// A block of entries; the last one reaches to the tail. Without entries it is one free entry.
+/// Writes a block of entries; the last one reaches to the tail, which is there if there is a seed. Without entries it
+/// is one free entry.
 ///
 /// # Panics
 /// If the entries do not fit: the plan counted them.
-pub fn leaf<'a>(entries: impl IntoIterator<Item = DirEntry<'a>>, inode_seed: Checksum) -> Block {
-    let mut block = [0; BLOCK_LEN];
+pub fn leaf<'a>(
+    block: &mut [u8],
+    entries: impl IntoIterator<Item = DirEntry<'a>>,
+    inode_seed: Option<Checksum>,
+) {
+    let tail_len = inode_seed.map_or(0, |_| TAIL_LEN);
+    let entries_len = block.len().saturating_sub(tail_len);
     let mut offset = 0_usize;
     let mut last = 0_usize;
     for entry in entries {
         let len = entry_len(entry.name.len());
         let end = offset.saturating_add(len);
-        assert!(end <= ENTRIES_LEN, "the plan fills no block beyond its end");
+        assert!(end <= entries_len, "the plan fills no block beyond its end");
         write_entry(&mut block[offset..end], &entry, len);
         last = offset;
         offset = end;
     }
-    let last_len = ENTRIES_LEN.saturating_sub(last);
+    let last_len = entries_len.saturating_sub(last);
     let rec_len_at = last.saturating_add(4);
     block[rec_len_at..rec_len_at.saturating_add(2)]
         .copy_from_slice(&len_u16(last_len).to_le_bytes());
-    write_tail(&mut block, inode_seed);
-    block
+    if let Some(seed) = inode_seed {
+        let (body, tail) = block.split_at_mut(entries_len);
+        write_tail(body, tail, seed);
+    }
 }
 
 /// Writes one entry with the given record length; its padding stays as it is (zero).
@@ -98,8 +115,7 @@ pub(super) fn write_entry(slot: &mut [u8], entry: &DirEntry<'_>, rec_len: usize)
 }
 
 /// The checksum covers everything before the tail (kernel fs/ext4/namei.c, `ext4_dirblock_csum`).
-fn write_tail(block: &mut Block, inode_seed: Checksum) {
-    let (body, tail) = block.split_at_mut(ENTRIES_LEN);
+fn write_tail(body: &[u8], tail: &mut [u8], inode_seed: Checksum) {
     tail.fill(0);
     tail[4..6].copy_from_slice(&len_u16(TAIL_LEN).to_le_bytes());
     tail[7] = EXT4_FT_DIR_CSUM;
@@ -113,6 +129,7 @@ fn len_u16(len: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::ext4::geometry::{Checksums, Features};
 
     fn entry(inode: u32, file_type: FileType, name: &[u8]) -> DirEntry<'_> {
         DirEntry {
@@ -126,13 +143,15 @@ mod tests {
     fn encodes_reference_bytes() {
         // The root directory of an empty file system by mke2fs 1.47.0 begins with these 44 bytes.
         let seed = Checksum::of_uuid(&[3; 16]).of_inode(2);
-        let block = leaf(
+        let mut block = [0; 4096];
+        leaf(
+            &mut block,
             [
                 entry(2, FileType::Directory, b"."),
                 entry(2, FileType::Directory, b".."),
                 entry(11, FileType::Directory, b"lost+found"),
             ],
-            seed,
+            Some(seed),
         );
         let expected = b"\x02\0\0\0\x0c\0\x01\x02.\0\0\0\x02\0\0\0\x0c\0\x02\x02..\0\0\
             \x0b\0\0\0\xdc\x0f\x0a\x02lost+found\0\0";
@@ -146,18 +165,38 @@ mod tests {
 
     #[test]
     fn an_empty_block_is_one_free_entry() {
-        let block = leaf([], Checksum::START);
+        let mut block = [0; 4096];
+        leaf(&mut block, [], Some(Checksum::START));
         assert_eq!(block[..8], [0, 0, 0, 0, 0xf4, 0x0f, 0, 0]);
         assert!(block[8..4084].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn without_checksums_entries_reach_to_the_end() {
+        let mut block = [0; 1024];
+        leaf(&mut block, [entry(12, FileType::Regular, b"a")], None);
+        assert_eq!(block[..9], [12, 0, 0, 0, 0, 4, 1, 1, b'a']);
+        assert!(block[9..].iter().all(|byte| *byte == 0));
+        let compat = Geometry::new(
+            1024,
+            256,
+            Features {
+                checksums: Checksums::Descriptors,
+                ..Features::STD
+            },
+        );
+        assert_eq!(entries_len(&compat), 1024);
+        assert_eq!(entries_len(&Geometry::STD), 4084);
     }
 
     #[test]
     #[should_panic(expected = "beyond its end")]
     fn rejects_overflow() {
         let name = [b'x'; 255];
-        let _block = leaf(
+        leaf(
+            &mut [0; 4096],
             (0..16).map(|_| entry(12, FileType::Regular, &name)),
-            Checksum::START,
+            Some(Checksum::START),
         );
     }
 }

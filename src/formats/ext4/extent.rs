@@ -5,22 +5,28 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::checksum::Checksum;
-use super::{BLOCK_LEN, Block};
+use super::geometry::Geometry;
 use crate::units::{high32, low16, low32};
 
 /// Extents that fit the inode.
 pub const INLINE_EXTENTS_MAX: usize = 4;
-/// Entries that fit a block of the tree, its checksum behind them.
-pub const BLOCK_EXTENTS_MAX: usize = 340;
 /// Blocks of one initialised extent at most (`EXT_INIT_MAX_LEN`); longer lengths mean "unwritten".
 pub const EXTENT_LEN_MAX: u64 = 32_768;
 
 const EXT4_EXT_MAGIC: u16 = 0xf30a;
 const ENTRY_LEN: usize = 12;
-/// `struct ext4_extent_tail`, behind the entries.
-const TAIL_OFFSET: usize = ENTRY_LEN * (BLOCK_EXTENTS_MAX + 1);
+/// `struct ext4_extent_tail`, behind the entries: there are always 4 bytes left, as no block size is a multiple of 12.
+const TAIL_LEN: usize = 4;
 
-const _: () = assert!(TAIL_OFFSET + 4 == BLOCK_LEN);
+/// Entries that fit a block of the tree: 340 in one of 4096 bytes, 84 in one of 1024.
+#[must_use]
+pub const fn block_extents_max(geometry: &Geometry) -> usize {
+    extents_max(geometry.block_len())
+}
+
+const fn extents_max(block_len: usize) -> usize {
+    block_len.saturating_sub(ENTRY_LEN) / ENTRY_LEN
+}
 
 /// `struct ext4_extent_header`.
 #[repr(C)]
@@ -158,21 +164,21 @@ pub fn root(entries: Entries<'_>) -> [u8; 60] {
     bytes
 }
 
-/// A node of a tree in a block of its own, with its checksum (kernel `ext4_extent_block_csum`).
+/// Writes a node of a tree in a block of its own, with its checksum (kernel `ext4_extent_block_csum`).
 ///
 /// # Panics
-/// If there are more than [`BLOCK_EXTENTS_MAX`] entries.
-#[must_use]
-pub fn node(entries: Entries<'_>, inode_seed: Checksum) -> Block {
-    let mut block = [0; BLOCK_LEN];
+/// If there are more than [`block_extents_max`] entries.
+pub fn node(block: &mut [u8], entries: Entries<'_>, inode_seed: Option<Checksum>) {
+    let entries_max = extents_max(block.len());
     assert!(
-        entry_count(entries) <= BLOCK_EXTENTS_MAX,
-        "a block holds 340 entries"
+        entry_count(entries) <= entries_max,
+        "a block holds {entries_max} entries"
     );
-    let (body, tail) = block.split_at_mut(TAIL_OFFSET);
-    entries.write(body, BLOCK_EXTENTS_MAX);
-    tail.copy_from_slice(&inode_seed.update(body).value().to_le_bytes());
-    block
+    let (body, rest) = block.split_at_mut(ENTRY_LEN.saturating_mul(entries_max.saturating_add(1)));
+    entries.write(body, entries_max);
+    if let Some(seed) = inode_seed {
+        rest[..TAIL_LEN].copy_from_slice(&seed.update(body).value().to_le_bytes());
+    }
 }
 
 fn entry_count(entries: Entries<'_>) -> usize {
@@ -206,7 +212,9 @@ mod tests {
     #[test]
     fn nodes_carry_their_checksum_at_the_end() {
         let seed = Checksum::of_uuid(&[7; 16]).of_inode(12);
-        let block = node(
+        let mut block = [0; 4096];
+        node(
+            &mut block,
             Entries::Index(
                 &[ExtentIndex {
                     file_block: 340,
@@ -214,7 +222,7 @@ mod tests {
                 }],
                 1,
             ),
-            seed,
+            Some(seed),
         );
         assert_eq!(block[..12], [0x0a, 0xf3, 1, 0, 0x54, 1, 1, 0, 0, 0, 0, 0]);
         assert_eq!(block[12..24], [0x54, 1, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0]);
@@ -222,6 +230,29 @@ mod tests {
             block[4092..],
             seed.update(&block[..4092]).value().to_le_bytes()
         );
+    }
+
+    #[test]
+    fn the_tail_follows_the_entries_at_every_block_size() {
+        for (block_len, entries_max, tail) in
+            [(1024, 84, 1020), (2048, 169, 2040), (4096, 340, 4092)]
+        {
+            assert_eq!(extents_max(block_len), entries_max);
+            let seed = Checksum::START.of_inode(12);
+            let mut block = vec![0; block_len];
+            let extent = Extent {
+                file_block: 0,
+                len: 1,
+                start: 9,
+            };
+            node(&mut block, Entries::Leaf(&[extent]), Some(seed));
+            let sum = seed.update(&block[..tail]).value();
+            assert_eq!(block[tail..][..4], sum.to_le_bytes());
+            let mut bare = vec![0; block_len];
+            node(&mut bare, Entries::Leaf(&[extent]), None);
+            assert_eq!(bare[..tail], block[..tail]);
+            assert!(bare[tail..].iter().all(|byte| *byte == 0));
+        }
     }
 
     #[test]

@@ -4,12 +4,7 @@
 
 use super::checksum::Checksum;
 use super::dir::{DirEntry, FileType, write_entry};
-use super::{BLOCK_LEN, Block};
-
-/// Children of the root: its header, entries and checksum fill a block.
-pub const ROOT_CHILDREN_MAX: usize = 507;
-/// Children of an inner node.
-pub const NODE_CHILDREN_MAX: usize = 510;
+use super::geometry::Geometry;
 
 /// `DX_HASH_HALF_MD4`; that names are signed bytes is said by the superblock.
 const DX_HASH_HALF_MD4: u8 = 1;
@@ -20,8 +15,33 @@ const NODE_ENTRIES_OFFSET: usize = 8;
 /// `struct dx_entry`: hash and block; the first one holds limit and count instead of a hash.
 const ENTRY_LEN: usize = 8;
 
-const _: () = assert!(ROOT_ENTRIES_OFFSET + ENTRY_LEN * (ROOT_CHILDREN_MAX + 1) == BLOCK_LEN);
-const _: () = assert!(NODE_ENTRIES_OFFSET + ENTRY_LEN * (NODE_CHILDREN_MAX + 1) == BLOCK_LEN);
+/// `struct dx_tail`, behind the last possible entry.
+const TAIL_LEN: usize = 8;
+
+/// Children of the root: 507 in a block of 4096 bytes whose checksum is behind them.
+#[must_use]
+pub const fn root_children_max(geometry: &Geometry) -> usize {
+    children_max(
+        geometry.block_len(),
+        ROOT_ENTRIES_OFFSET,
+        geometry.has_checksums(),
+    )
+}
+
+/// Children of an inner node: 510 in a block of 4096 bytes whose checksum is behind them.
+#[must_use]
+pub const fn node_children_max(geometry: &Geometry) -> usize {
+    children_max(
+        geometry.block_len(),
+        NODE_ENTRIES_OFFSET,
+        geometry.has_checksums(),
+    )
+}
+
+const fn children_max(block_len: usize, offset: usize, has_tail: bool) -> usize {
+    let tail_len = if has_tail { TAIL_LEN } else { 0 };
+    block_len.saturating_sub(offset).saturating_sub(tail_len) / ENTRY_LEN
+}
 
 /// The hash seed of a file system: `s_hash_seed` as four little-endian words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,19 +131,18 @@ fn half_md4_transform(state: &mut [u32; 4], input: &[u32; 8]) {
     }
 }
 
-/// The first block of an indexed directory.
+/// Writes the first block of an indexed directory.
 ///
 /// # Panics
-/// If there are no children or more than [`ROOT_CHILDREN_MAX`].
-#[must_use]
+/// If there are no children or more than [`root_children_max`].
 pub fn root(
-    inode: u32,
-    parent_inode: u32,
+    block: &mut [u8],
+    (inode, parent_inode): (u32, u32),
     levels: u8,
     children: &[Child],
-    inode_seed: Checksum,
-) -> Block {
-    let mut block = [0; BLOCK_LEN];
+    inode_seed: Option<Checksum>,
+) {
+    let block_len = block.len();
     let dot = DirEntry {
         inode,
         file_type: FileType::Directory,
@@ -136,47 +155,32 @@ pub fn root(
     };
     write_entry(&mut block[..12], &dot, 12);
     // Readers that know no index see one entry up to the end of the block.
-    write_entry(&mut block[12..24], &dot_dot, BLOCK_LEN - 12);
+    write_entry(&mut block[12..24], &dot_dot, block_len.saturating_sub(12));
     block[28] = DX_HASH_HALF_MD4;
     block[29] = 8;
     block[30] = levels;
-    write_children(
-        &mut block,
-        ROOT_ENTRIES_OFFSET,
-        ROOT_CHILDREN_MAX,
-        children,
-        inode_seed,
-    );
-    block
+    write_children(block, ROOT_ENTRIES_OFFSET, children, inode_seed);
 }
 
-/// An inner node of the index.
+/// Writes an inner node of the index.
 ///
 /// # Panics
-/// If there are no children or more than [`NODE_CHILDREN_MAX`].
-#[must_use]
-pub fn node(children: &[Child], inode_seed: Checksum) -> Block {
-    let mut block = [0; BLOCK_LEN];
-    block[4..6].copy_from_slice(&4096_u16.to_le_bytes());
-    write_children(
-        &mut block,
-        NODE_ENTRIES_OFFSET,
-        NODE_CHILDREN_MAX,
-        children,
-        inode_seed,
-    );
-    block
+/// If there are no children or more than [`node_children_max`].
+pub fn node(block: &mut [u8], children: &[Child], inode_seed: Option<Checksum>) {
+    let rec_len = u16::try_from(block.len()).expect("a block has at most 4096 bytes");
+    block[4..6].copy_from_slice(&rec_len.to_le_bytes());
+    write_children(block, NODE_ENTRIES_OFFSET, children, inode_seed);
 }
 
 /// Entries, then the checksum over the used ones and the tail's reserved word (kernel `ext4_dx_csum`).
 fn write_children(
-    block: &mut Block,
+    block: &mut [u8],
     offset: usize,
-    children_max: usize,
     children: &[Child],
-    inode_seed: Checksum,
+    inode_seed: Option<Checksum>,
 ) {
     let count = children.len();
+    let children_max = children_max(block.len(), offset, inode_seed.is_some());
     assert!(
         count > 0 && count <= children_max,
         "an index node holds 1 to {children_max} children"
@@ -191,16 +195,19 @@ fn write_children(
     }
     let to_u16 = |value: usize| {
         u16::try_from(value)
-            .expect("at most 510 children")
+            .expect("at most 511 children")
             .to_le_bytes()
     };
     block[offset..offset.saturating_add(2)].copy_from_slice(&to_u16(children_max));
     block[offset.saturating_add(2)..offset.saturating_add(4)].copy_from_slice(&to_u16(count));
-    let checksum = inode_seed
-        .update(&block[..used_end])
-        .update(&[0; 8])
-        .value();
-    block[BLOCK_LEN - 4..].copy_from_slice(&checksum.to_le_bytes());
+    let Some(seed) = inode_seed else {
+        return;
+    };
+    let checksum = seed.update(&block[..used_end]).update(&[0; TAIL_LEN]);
+    let sum_at = offset
+        .saturating_add(children_max.saturating_mul(ENTRY_LEN))
+        .saturating_add(4);
+    block[sum_at..sum_at.saturating_add(4)].copy_from_slice(&checksum.value().to_le_bytes());
 }
 
 #[cfg(test)]
@@ -241,7 +248,8 @@ mod tests {
                 block: 2,
             },
         ];
-        let block = root(20, 2, 0, &children, seed);
+        let mut block = [0; 4096];
+        root(&mut block, (20, 2), 0, &children, Some(seed));
         assert_eq!(block[..14], [20, 0, 0, 0, 12, 0, 1, 2, b'.', 0, 0, 0, 2, 0]);
         assert_eq!(block[16..18], 4084_u16.to_le_bytes());
         assert_eq!(block[24..32], [0, 0, 0, 0, 1, 8, 0, 0]);
@@ -254,8 +262,25 @@ mod tests {
                 .value()
                 .to_le_bytes()
         );
-        let inner = node(&children, seed);
+        let mut inner = [0; 4096];
+        node(&mut inner, &children, Some(seed));
         assert_eq!(inner[..8], [0, 0, 0, 0, 0, 16, 0, 0]);
         assert_eq!(inner[8..12], [0xfe, 1, 2, 0]);
+    }
+
+    #[test]
+    fn limits_follow_block_size_and_checksums() {
+        for (block_len, with, without) in [
+            (1024, (123, 126), (124, 127)),
+            (4096, (507, 510), (508, 511)),
+        ] {
+            let both = |has_tail| {
+                (
+                    children_max(block_len, ROOT_ENTRIES_OFFSET, has_tail),
+                    children_max(block_len, NODE_ENTRIES_OFFSET, has_tail),
+                )
+            };
+            assert_eq!((both(true), both(false)), (with, without), "{block_len}");
+        }
     }
 }

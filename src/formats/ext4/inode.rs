@@ -1,10 +1,10 @@
-//! The inode (`struct ext4_inode`), 256 bytes with 32 of extra fields.
+//! The inode (`struct ext4_inode`): 128 bytes, and in larger inodes 32 of extra fields and the extended attributes.
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::checksum::Checksum;
-use super::xattr::IN_INODE_LEN;
+use super::geometry::{GOOD_OLD_INODE_LEN, Geometry};
 use crate::units::{high16, high32, low16, low32};
 
 /// Regular file.
@@ -34,12 +34,20 @@ pub const I_BLOCK_LEN: usize = 60;
 /// Bytes of the fields behind the first 128.
 const EXTRA_ISIZE: u16 = 32;
 
+/// Bytes of an inode that attributes may have, behind the extra fields; 0 for inodes of 128 bytes.
+#[must_use]
+pub const fn xattr_area_len(geometry: &Geometry) -> usize {
+    geometry.inode_len().saturating_sub(size_of::<RawInode>())
+}
+
 /// Earliest second that the timestamps hold: 1901-12-13.
 pub const SECONDS_MIN: i64 = -(1 << 31);
 /// Latest second that the timestamps hold: 2446-05-10.
 pub const SECONDS_MAX: i64 = 0x3_7fff_ffff;
+/// Latest second without the extra fields: 2038-01-19.
+pub const SECONDS_MAX_OLD: i64 = 0x7fff_ffff;
 
-/// An inode as it is stored.
+/// The fields of an inode as they are stored, without the attributes behind them.
 #[repr(C)]
 #[derive(Debug, Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[expect(missing_docs, reason = "named as in kernel fs/ext4/ext4.h")]
@@ -76,10 +84,9 @@ pub struct RawInode {
     pub i_crtime_extra: U32,
     pub i_version_hi: U32,
     pub i_projid: U32,
-    pub xattrs: [u8; IN_INODE_LEN],
 }
 
-const _: () = assert!(size_of::<RawInode>() == 256);
+const _: () = assert!(size_of::<RawInode>() == 160);
 const _: () = assert!(std::mem::offset_of!(RawInode, i_block) == 0x28);
 const _: () = assert!(std::mem::offset_of!(RawInode, i_blocks_high) == 0x74);
 const _: () = assert!(std::mem::offset_of!(RawInode, i_checksum_lo) == 0x7c);
@@ -88,7 +95,7 @@ const _: () = assert!(std::mem::offset_of!(RawInode, i_projid) == 0x9c);
 
 /// What varies between inodes. All four times are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inode {
+pub struct Inode<'a> {
     /// Type and permission bits.
     pub mode: u16,
     /// Owner.
@@ -111,8 +118,8 @@ pub struct Inode {
     pub nanoseconds: u32,
     /// The block of extended attributes, 0 for none.
     pub xattr_block: u64,
-    /// The area of extended attributes behind the extra fields.
-    pub xattrs: [u8; IN_INODE_LEN],
+    /// The beginning of the area of extended attributes behind the extra fields; the rest of it is zero.
+    pub xattrs: &'a [u8],
 }
 
 /// `i_block` of a device: the old form where both numbers fit a byte, the new one in the second word otherwise
@@ -132,14 +139,48 @@ pub fn device(major: u32, minor: u32) -> Option<[u8; I_BLOCK_LEN]> {
     Some(i_block)
 }
 
-impl Inode {
-    /// The stored form, with its checksum (kernel fs/ext4/inode.c, `ext4_inode_csum`).
-    #[must_use]
-    pub fn to_raw(&self, seed: Checksum, inode_number: u32) -> RawInode {
-        let (time, time_extra) = encode_time(self.seconds, self.nanoseconds);
+impl Inode<'_> {
+    /// Writes the stored form into a slot that holds zeros, with its checksum if there is the seed of this inode
+    /// (kernel fs/ext4/inode.c, `ext4_inode_csum`).
+    ///
+    /// # Panics
+    /// If the slot is shorter than an inode, or attributes do not fit it: the plan counted them.
+    pub fn write(&self, slot: &mut [u8], geometry: &Geometry, inode_seed: Option<Checksum>) {
+        const CHECKSUM_LO_AT: usize = std::mem::offset_of!(RawInode, i_checksum_lo);
+        const CHECKSUM_HI_AT: usize = std::mem::offset_of!(RawInode, i_checksum_hi);
+        let raw = self.to_raw(geometry);
+        if geometry.has_extra_fields() {
+            let (fields, area) = slot.split_at_mut(size_of::<RawInode>());
+            fields.copy_from_slice(raw.as_bytes());
+            area[..self.xattrs.len()].copy_from_slice(self.xattrs);
+        } else {
+            assert!(
+                self.xattrs.is_empty(),
+                "old inodes have no room for attributes"
+            );
+            slot.copy_from_slice(&raw.as_bytes()[..GOOD_OLD_INODE_LEN]);
+        }
+        let Some(seed) = inode_seed else {
+            return;
+        };
+        let checksum = seed.update(slot);
+        slot[CHECKSUM_LO_AT..][..2].copy_from_slice(&checksum.low16().to_le_bytes());
+        if geometry.has_extra_fields() {
+            slot[CHECKSUM_HI_AT..][..2].copy_from_slice(&checksum.high16().to_le_bytes());
+        }
+    }
+
+    /// The fields, their checksum zero.
+    fn to_raw(&self, geometry: &Geometry) -> RawInode {
+        let (time, time_extra) = if geometry.has_extra_fields() {
+            encode_time(self.seconds, self.nanoseconds)
+        } else {
+            let clamped = self.seconds.clamp(SECONDS_MIN, SECONDS_MAX_OLD);
+            encode_time(clamped, 0)
+        };
         // i_blocks counts 512-byte sectors; below 2^48 of them no other unit is needed.
-        let sectors = self.blocks.saturating_mul(8);
-        let mut raw = RawInode {
+        let sectors = self.blocks.saturating_mul(geometry.sectors_per_block());
+        RawInode {
             i_mode: self.mode.into(),
             i_uid: low16(self.uid).into(),
             i_size_lo: low32(self.size).into(),
@@ -172,12 +213,7 @@ impl Inode {
             i_crtime_extra: time_extra.into(),
             i_version_hi: U32::ZERO,
             i_projid: U32::ZERO,
-            xattrs: self.xattrs,
-        };
-        let checksum = seed.of_inode(inode_number).update(raw.as_bytes());
-        raw.i_checksum_lo = checksum.low16().into();
-        raw.i_checksum_hi = checksum.high16().into();
-        raw
+        }
     }
 }
 
@@ -196,6 +232,7 @@ fn encode_time(seconds: i64, nanoseconds: u32) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::ext4::geometry::Features;
 
     #[test]
     fn encodes_reference_bytes() {
@@ -217,9 +254,8 @@ mod tests {
         assert_eq!(encode_time(i64::MAX, 9), encode_time(SECONDS_MAX, 0));
     }
 
-    #[test]
-    fn halves_hold_wide_values() {
-        let inode = Inode {
+    fn example() -> Inode<'static> {
+        Inode {
             mode: S_IFREG | 0o644,
             uid: 4_000_000_000,
             gid: 0x0001_0064,
@@ -231,9 +267,48 @@ mod tests {
             seconds: 1,
             nanoseconds: 2,
             xattr_block: 0x2_0000_0003,
-            xattrs: [0; IN_INODE_LEN],
+            xattrs: &[],
+        }
+    }
+
+    #[test]
+    fn inodes_of_128_bytes_have_no_extra_fields() {
+        let old = Geometry::new(4096, 128, Features::STD);
+        let seed = Checksum::of_uuid(&[1; 16]).of_inode(12);
+        let inode = Inode {
+            seconds: 1 << 31,
+            nanoseconds: 5,
+            ..example()
         };
-        let raw = inode.to_raw(Checksum::of_uuid(&[1; 16]), 12);
+        let mut slot = [0; 128];
+        inode.write(&mut slot, &old, Some(seed));
+        assert_eq!(slot[0x10..0x14], 0x7fff_ffff_u32.to_le_bytes());
+        let mut zeroed = slot;
+        zeroed[0x7c..0x7e].fill(0);
+        assert_eq!(slot[0x7c..0x7e], seed.update(&zeroed).low16().to_le_bytes());
+    }
+
+    #[test]
+    fn checksums_cover_attributes_and_are_left_out_without_a_seed() {
+        let wide = Geometry::new(4096, 512, Features::STD);
+        let seed = Checksum::of_uuid(&[1; 16]).of_inode(12);
+        let inode = Inode {
+            xattrs: &[7; 90],
+            ..example()
+        };
+        let (mut with, mut without) = ([0; 512], [0; 512]);
+        inode.write(&mut with, &wide, Some(seed));
+        inode.write(&mut without, &wide, None);
+        assert_eq!(without[0x80..0x82], [32, 0]);
+        assert_eq!(without[160..251], [[7; 90].as_slice(), &[0]].concat());
+        let sum = seed.update(&without);
+        assert_eq!(with[0x7c..0x7e], sum.low16().to_le_bytes());
+        assert_eq!(with[0x82..0x84], sum.high16().to_le_bytes());
+    }
+
+    #[test]
+    fn halves_hold_wide_values() {
+        let raw = example().to_raw(&Geometry::STD);
         assert_eq!((raw.i_uid.get(), raw.i_uid_high.get()), (0x2800, 0xee6b));
         assert_eq!((raw.i_gid.get(), raw.i_gid_high.get()), (0x64, 1));
         assert_eq!(

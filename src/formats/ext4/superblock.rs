@@ -4,11 +4,14 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::checksum::Checksum;
-use super::{BLOCKS_PER_GROUP, FIRST_INODE, JOURNAL_INODE};
-use crate::units::{low32, to_u64};
+use super::geometry::{Checksums, Geometry};
+use super::{FIRST_INODE, JOURNAL_INODE, ORPHAN_INODE};
+use crate::units::{high32, low16, low32};
 
 /// Where the primary superblock lies in its partition; copies lie at the start of their block.
-pub const PRIMARY_OFFSET: usize = 1024;
+pub const PRIMARY_OFFSET: u64 = 1024;
+/// Bytes of a superblock.
+pub const SUPERBLOCK_LEN: usize = 1024;
 
 const EXT4_SUPER_MAGIC: u16 = 0xef53;
 const EXT4_VALID_FS: u16 = 1;
@@ -26,12 +29,16 @@ const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const COMPAT_EXT_ATTR: u32 = 0x8;
 const COMPAT_RESIZE_INODE: u32 = 0x10;
 const COMPAT_DIR_INDEX: u32 = 0x20;
+const COMPAT_ORPHAN_FILE: u32 = 0x1000;
 const INCOMPAT_FILETYPE: u32 = 0x2;
 const INCOMPAT_EXTENTS: u32 = 0x40;
+const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_FLEX_BG: u32 = 0x200;
+const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
 const RO_COMPAT_LARGE_FILE: u32 = 0x2;
 const RO_COMPAT_HUGE_FILE: u32 = 0x8;
+const RO_COMPAT_GDT_CSUM: u32 = 0x10;
 const RO_COMPAT_DIR_NLINK: u32 = 0x20;
 const RO_COMPAT_EXTRA_ISIZE: u32 = 0x40;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
@@ -126,7 +133,7 @@ pub struct RawSuperblock {
     pub s_checksum: U32,
 }
 
-const _: () = assert!(size_of::<RawSuperblock>() == 1024);
+const _: () = assert!(size_of::<RawSuperblock>() == SUPERBLOCK_LEN);
 const _: () = assert!(std::mem::offset_of!(RawSuperblock, s_magic) == 0x38);
 const _: () = assert!(std::mem::offset_of!(RawSuperblock, s_uuid) == 0x68);
 const _: () = assert!(std::mem::offset_of!(RawSuperblock, s_journal_inum) == 0xe0);
@@ -140,17 +147,19 @@ const _: () = assert!(std::mem::offset_of!(RawSuperblock, s_checksum) == 0x3fc);
 /// What varies between file systems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Superblock {
+    /// Sizes and features.
+    pub geometry: Geometry,
     /// All inodes: groups times inodes of a group.
     pub inode_count: u32,
-    /// All blocks, below 2^32.
-    pub block_count: u32,
+    /// All blocks, below 2^32 without the feature 64bit.
+    pub block_count: u64,
     /// Blocks kept for root.
-    pub reserved_blocks: u32,
+    pub reserved_blocks: u64,
     /// Free blocks, those kept for root included.
-    pub free_blocks: u32,
+    pub free_blocks: u64,
     /// Free inodes.
     pub free_inodes: u32,
-    /// Inodes of each group, a multiple of 16.
+    /// Inodes of each group, a multiple of 8.
     pub inodes_per_group: u32,
     /// Blocks behind the group descriptors for their growth; 0 without resize_inode.
     pub reserved_gdt_blocks: u16,
@@ -164,6 +173,8 @@ pub struct Superblock {
     pub time: u64,
     /// The journal's `i_block` and size, if there is one.
     pub journal: Option<JournalBackup>,
+    /// Whether there is an orphan file.
+    pub has_orphan_file: bool,
     /// Blocks of metadata that `statfs` does not count.
     pub overhead_blocks: u32,
 }
@@ -182,7 +193,7 @@ impl JournalBackup {
         let mut raw = [0; 68];
         let (blocks, sizes) = raw.split_at_mut(60);
         blocks.copy_from_slice(&self.i_block);
-        sizes[..4].copy_from_slice(&crate::units::high32(self.size).to_le_bytes());
+        sizes[..4].copy_from_slice(&high32(self.size).to_le_bytes());
         sizes[4..].copy_from_slice(&low32(self.size).to_le_bytes());
         raw
     }
@@ -201,15 +212,17 @@ impl Superblock {
         raw.s_state = EXT4_VALID_FS.into();
         raw.s_errors = EXT4_ERRORS_CONTINUE.into();
         raw.s_rev_level = EXT4_DYNAMIC_REV.into();
-        raw.s_block_group_nr = crate::units::low16(group).into();
+        raw.s_block_group_nr = low16(group).into();
         raw.s_uuid = self.uuid;
         raw.s_volume_name = self.label;
         raw.s_hash_seed = self.hash_seed;
         raw.s_def_hash_version = DX_HASH_HALF_MD4;
         raw.s_flags = EXT2_FLAGS_SIGNED_HASH.into();
         raw.s_default_mount_opts = (EXT4_DEFM_XATTR_USER | EXT4_DEFM_ACL).into();
-        raw.s_min_extra_isize = 32.into();
-        raw.s_want_extra_isize = 32.into();
+        if self.geometry.has_extra_fields() {
+            raw.s_min_extra_isize = 32.into();
+            raw.s_want_extra_isize = 32.into();
+        }
         raw.s_kbytes_written = 1.into();
         raw.s_overhead_blocks = self.overhead_blocks.into();
         if let Some(journal) = self.journal {
@@ -217,29 +230,41 @@ impl Superblock {
             raw.s_jnl_backup_type = EXT3_JNL_BACKUP_BLOCKS;
             raw.s_jnl_blocks = journal.to_raw();
         }
-        let checksum_offset = std::mem::offset_of!(RawSuperblock, s_checksum);
-        raw.s_checksum = Checksum::START
-            .update(&raw.as_bytes()[..checksum_offset])
-            .value()
-            .into();
+        if self.has_orphan_file {
+            raw.s_orphan_file_inum = ORPHAN_INODE.into();
+        }
+        if self.geometry.has_checksums() {
+            let checksum_offset = std::mem::offset_of!(RawSuperblock, s_checksum);
+            raw.s_checksum = Checksum::START
+                .update(&raw.as_bytes()[..checksum_offset])
+                .value()
+                .into();
+        }
         raw
     }
 
     fn set_geometry(&self, raw: &mut RawSuperblock) {
-        let blocks_per_group = low32(BLOCKS_PER_GROUP);
+        let geometry = &self.geometry;
+        let blocks_per_group = low32(geometry.blocks_per_group());
         raw.s_inodes_count = self.inode_count.into();
-        raw.s_blocks_count_lo = self.block_count.into();
-        raw.s_r_blocks_count_lo = self.reserved_blocks.into();
-        raw.s_free_blocks_count_lo = self.free_blocks.into();
+        raw.s_blocks_count_lo = low32(self.block_count).into();
+        raw.s_blocks_count_hi = high32(self.block_count).into();
+        raw.s_r_blocks_count_lo = low32(self.reserved_blocks).into();
+        raw.s_r_blocks_count_hi = high32(self.reserved_blocks).into();
+        raw.s_free_blocks_count_lo = low32(self.free_blocks).into();
+        raw.s_free_blocks_count_hi = high32(self.free_blocks).into();
         raw.s_free_inodes_count = self.free_inodes.into();
-        // 1024 << 2 bytes.
-        raw.s_log_block_size = 2.into();
-        raw.s_log_cluster_size = 2.into();
+        raw.s_first_data_block = low32(geometry.first_block()).into();
+        raw.s_log_block_size = geometry.log_block_size().into();
+        raw.s_log_cluster_size = geometry.log_block_size().into();
         raw.s_blocks_per_group = blocks_per_group.into();
         raw.s_clusters_per_group = blocks_per_group.into();
         raw.s_inodes_per_group = self.inodes_per_group.into();
         raw.s_first_ino = FIRST_INODE.into();
-        raw.s_inode_size = 256.into();
+        raw.s_inode_size = low16(low32(geometry.inode_size())).into();
+        if geometry.features.wide {
+            raw.s_desc_size = low16(low32(geometry.descriptor_size())).into();
+        }
         raw.s_reserved_gdt_blocks = self.reserved_gdt_blocks.into();
         // 2^4 groups in a flexible group, as mke2fs has it.
         raw.s_log_groups_per_flex = 4;
@@ -253,16 +278,35 @@ impl Superblock {
         if self.reserved_gdt_blocks > 0 {
             compat |= COMPAT_RESIZE_INODE;
         }
-        raw.s_feature_compat = compat.into();
-        raw.s_feature_incompat = (INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG).into();
-        raw.s_feature_ro_compat = (RO_COMPAT_SPARSE_SUPER
+        if self.has_orphan_file {
+            compat |= COMPAT_ORPHAN_FILE;
+        }
+        let features = self.geometry.features;
+        let mut incompat = INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG;
+        if features.wide {
+            incompat |= INCOMPAT_64BIT;
+        }
+        if features.checksum_seed {
+            incompat |= INCOMPAT_CSUM_SEED;
+            raw.s_checksum_seed = Checksum::of_uuid(&self.uuid).value().into();
+        }
+        let mut ro_compat = RO_COMPAT_SPARSE_SUPER
             | RO_COMPAT_LARGE_FILE
             | RO_COMPAT_HUGE_FILE
-            | RO_COMPAT_DIR_NLINK
-            | RO_COMPAT_EXTRA_ISIZE
-            | RO_COMPAT_METADATA_CSUM)
-            .into();
-        raw.s_checksum_type = EXT4_CRC32C_CHKSUM;
+            | RO_COMPAT_DIR_NLINK;
+        if self.geometry.has_extra_fields() {
+            ro_compat |= RO_COMPAT_EXTRA_ISIZE;
+        }
+        match features.checksums {
+            Checksums::Metadata => {
+                ro_compat |= RO_COMPAT_METADATA_CSUM;
+                raw.s_checksum_type = EXT4_CRC32C_CHKSUM;
+            }
+            Checksums::Descriptors => ro_compat |= RO_COMPAT_GDT_CSUM,
+        }
+        raw.s_feature_compat = compat.into();
+        raw.s_feature_incompat = incompat.into();
+        raw.s_feature_ro_compat = ro_compat.into();
     }
 
     fn set_times(&self, raw: &mut RawSuperblock) {
@@ -277,14 +321,14 @@ impl Superblock {
     }
 }
 
-const _: () = assert!(to_u64(PRIMARY_OFFSET) + 1024 <= super::BLOCK_SIZE);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::ext4::geometry::Features;
 
     fn example() -> Superblock {
         Superblock {
+            geometry: Geometry::STD,
             inode_count: 1024,
             block_count: 16_384,
             reserved_blocks: 819,
@@ -300,6 +344,7 @@ mod tests {
                 i_block: [3; 60],
                 size: 0x1_0000_0400,
             }),
+            has_orphan_file: false,
             overhead_blocks: 1100,
         }
     }
@@ -324,6 +369,56 @@ mod tests {
                 .value()
                 .to_le_bytes()
         );
+    }
+
+    #[test]
+    fn features_follow_the_geometry() {
+        let features = |geometry, has_orphan_file| {
+            let superblock = Superblock {
+                geometry,
+                has_orphan_file,
+                ..example()
+            };
+            let raw = superblock.to_raw(0);
+            let masks = (
+                raw.s_feature_compat.get(),
+                raw.s_feature_incompat.get(),
+                raw.s_feature_ro_compat.get(),
+            );
+            (raw, masks)
+        };
+        let modern = Features {
+            wide: true,
+            checksum_seed: true,
+            orphan_file: true,
+            ..Features::STD
+        };
+        let (raw, masks) = features(Geometry::new(4096, 256, modern), true);
+        assert_eq!(masks, (0x103c, 0x22c2, 0x46b));
+        assert_eq!(
+            (raw.s_desc_size.get(), raw.s_orphan_file_inum.get()),
+            (64, 12)
+        );
+        assert_eq!(
+            raw.s_checksum_seed.get(),
+            Checksum::of_uuid(&[0x11; 16]).value()
+        );
+        let compat = Features {
+            checksums: Checksums::Descriptors,
+            ..Features::STD
+        };
+        let (raw, masks) = features(Geometry::new(1024, 128, compat), false);
+        assert_eq!(masks, (0x3c, 0x242, 0x3b));
+        assert_eq!((raw.s_checksum.get(), raw.s_checksum_type), (0, 0));
+        assert_eq!(
+            (raw.s_first_data_block.get(), raw.s_log_block_size.get()),
+            (1, 0)
+        );
+        assert_eq!(
+            (raw.s_inode_size.get(), raw.s_want_extra_isize.get()),
+            (128, 0)
+        );
+        assert_eq!(raw.s_blocks_per_group.get(), 8192);
     }
 
     #[test]

@@ -7,15 +7,9 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::checksum::Checksum;
-use super::{BLOCK_LEN, Block};
-use crate::units::to_u64;
+use super::geometry::Geometry;
+use super::inode;
 
-/// Bytes behind the extra fields of a 256-byte inode.
-pub const IN_INODE_LEN: usize = 96;
-/// Bytes that entries and values may take in an inode, the terminator not counted.
-pub const IN_INODE_ROOM: usize = IN_INODE_LEN - MAGIC_LEN - TERMINATOR_LEN;
-/// Bytes that entries and values may take in a block, the terminator not counted.
-pub const BLOCK_ROOM: usize = BLOCK_LEN - BLOCK_HEADER_LEN - TERMINATOR_LEN;
 /// How many inodes may share a block (`EXT4_XATTR_REFCOUNT_MAX`).
 pub const BLOCK_SHARERS_MAX: u32 = 1024;
 
@@ -166,30 +160,53 @@ fn acl_to_disk(value: &[u8]) -> Result<Vec<u8>, AttributeError> {
     Ok(disk)
 }
 
-/// The area behind an inode's extra fields. Sorted like a block, though the kernel does not ask for it there.
+/// Bytes that entries and values may take in an inode, the terminator not counted; 0 in one of 128 bytes.
+#[must_use]
+pub const fn in_inode_room(geometry: &Geometry) -> usize {
+    inode::xattr_area_len(geometry)
+        .saturating_sub(MAGIC_LEN)
+        .saturating_sub(TERMINATOR_LEN)
+}
+
+/// Bytes that entries and values may take in a block, the terminator not counted.
+#[must_use]
+pub const fn block_room(geometry: &Geometry) -> usize {
+    geometry
+        .block_len()
+        .saturating_sub(BLOCK_HEADER_LEN)
+        .saturating_sub(TERMINATOR_LEN)
+}
+
+/// The area behind an inode's extra fields, empty without attributes. Sorted like a block, though the kernel does not
+/// ask for it there.
 ///
 /// # Panics
-/// If the attributes take more than [`IN_INODE_ROOM`].
+/// If the attributes take more than [`in_inode_room`].
 #[must_use]
-pub fn in_inode(attributes: &[Attribute]) -> [u8; IN_INODE_LEN] {
-    let mut area = [0; IN_INODE_LEN];
+pub fn in_inode(attributes: &[Attribute], geometry: &Geometry) -> Box<[u8]> {
     if attributes.is_empty() {
-        return area;
+        return Box::default();
     }
+    let mut area = vec![0; inode::xattr_area_len(geometry)];
     let (magic, entries) = area.split_at_mut(MAGIC_LEN);
     magic.copy_from_slice(&EXT4_XATTR_MAGIC.to_le_bytes());
     // Values are addressed from the first entry; the hash is left 0, as the kernel does.
     write_entries(entries, 0, attributes, |_| 0);
-    area
+    area.into()
 }
 
-/// A block of attributes that `sharers` inodes refer to, with its checksum (kernel `ext4_xattr_block_csum`).
+/// Writes a block of attributes that `sharers` inodes refer to, with its checksum if there is the file system's seed
+/// (kernel `ext4_xattr_block_csum`).
 ///
 /// # Panics
-/// If the attributes take more than [`BLOCK_ROOM`].
-#[must_use]
-pub fn block(attributes: &[Attribute], sharers: u32, seed: Checksum, block_number: u64) -> Block {
-    let mut block = [0; BLOCK_LEN];
+/// If the attributes take more than [`block_room`].
+pub fn block(
+    block: &mut [u8],
+    attributes: &[Attribute],
+    sharers: u32,
+    seed: Option<Checksum>,
+    block_number: u64,
+) {
     let (header, entries) = block.split_at_mut(BLOCK_HEADER_LEN);
     write_entries(entries, BLOCK_HEADER_LEN, attributes, Attribute::hash);
     let mut raw = RawXattrHeader {
@@ -200,13 +217,14 @@ pub fn block(attributes: &[Attribute], sharers: u32, seed: Checksum, block_numbe
         h_checksum: U32::ZERO,
         h_reserved: [U32::ZERO; 3],
     };
-    let unsigned = seed
-        .update(&block_number.to_le_bytes())
-        .update(raw.as_bytes())
-        .update(entries);
-    raw.h_checksum = unsigned.value().into();
+    if let Some(seed) = seed {
+        let checksum = seed
+            .update(&block_number.to_le_bytes())
+            .update(raw.as_bytes())
+            .update(entries);
+        raw.h_checksum = checksum.value().into();
+    }
     header.copy_from_slice(raw.as_bytes());
-    block
 }
 
 /// Kernel `ext4_xattr_rehash`; an entry without a hash leaves the block without one.
@@ -266,11 +284,14 @@ fn write_entries(
 
 /// Attributes split into those in the inode and those in a block, both sorted; `None` if they do not fit both.
 #[must_use]
-pub fn split(attributes: &[Attribute]) -> Option<(Vec<Attribute>, Vec<Attribute>)> {
+pub fn split(
+    attributes: &[Attribute],
+    geometry: &Geometry,
+) -> Option<(Vec<Attribute>, Vec<Attribute>)> {
     let mut by_heat: Vec<&Attribute> = attributes.iter().collect();
     by_heat.sort_by_key(|attribute| (!attribute.is_hot(), *attribute));
     let (mut inode, mut block) = (Vec::new(), Vec::new());
-    let mut room = IN_INODE_ROOM;
+    let mut room = in_inode_room(geometry);
     for attribute in by_heat {
         match room.checked_sub(attribute.stored_len()) {
             Some(rest) => {
@@ -283,18 +304,13 @@ pub fn split(attributes: &[Attribute]) -> Option<(Vec<Attribute>, Vec<Attribute>
     inode.sort();
     block.sort();
     let block_len: usize = block.iter().map(Attribute::stored_len).sum();
-    (block_len <= BLOCK_ROOM).then_some((inode, block))
-}
-
-/// Bytes that attributes of one file may take in all, for messages.
-#[must_use]
-pub const fn room() -> u64 {
-    to_u64(IN_INODE_ROOM.saturating_add(BLOCK_ROOM))
+    (block_len <= block_room(geometry)).then_some((inode, block))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::ext4::geometry::Features;
 
     fn attribute(name: &str, value: &[u8]) -> Attribute {
         Attribute::from_host(name.as_bytes(), value).unwrap()
@@ -304,7 +320,7 @@ mod tests {
     fn encodes_reference_bytes() {
         // `setfattr -n user.a -v hello` on a file of an ext4 with 256-byte inodes: the inode's last 96 bytes by
         // `debugfs -R "inode_dump …"`.
-        let area = in_inode(&[attribute("user.a", b"hello")]);
+        let area = in_inode(&[attribute("user.a", b"hello")], &Geometry::STD);
         assert_eq!(area[..4], [0, 0, 2, 0xea]);
         assert_eq!(
             area[4..24],
@@ -377,15 +393,30 @@ mod tests {
             attribute("user.large", &[7; 500]),
             attribute("security.capability", &[1; 20]),
         ];
-        let (inode, block) = split(&all).unwrap();
+        let (inode, block) = split(&all, &Geometry::STD).unwrap();
         assert_eq!((inode.len(), block.len()), (1, 1));
         assert_eq!(inode[0].index, 6);
-        assert!(split(&[attribute("user.huge", &[7; 4060])]).is_none());
+        assert!(split(&[attribute("user.huge", &[7; 4060])], &Geometry::STD).is_none());
+    }
+
+    #[test]
+    fn room_follows_the_sizes_of_inodes_and_blocks() {
+        for (block_size, inode_size, rooms) in [
+            (4096, 256, (88, 4060)),
+            (4096, 128, (0, 4060)),
+            (1024, 1024, (856, 988)),
+        ] {
+            let geometry = Geometry::new(block_size, inode_size, Features::STD);
+            assert_eq!((in_inode_room(&geometry), block_room(&geometry)), rooms);
+        }
+        let old = Geometry::new(4096, 128, Features::STD);
+        let (inode, block) = split(&[attribute("user.a", b"")], &old).unwrap();
+        assert_eq!((inode.len(), block.len()), (0, 1));
     }
 
     #[test]
     #[should_panic(expected = "counted the room")]
     fn rejects_overflow() {
-        let _area = in_inode(&[attribute("user.large", &[7; 80])]);
+        let _area = in_inode(&[attribute("user.large", &[7; 80])], &Geometry::STD);
     }
 }

@@ -13,10 +13,11 @@ use super::layout::{Layout, Zone};
 use super::limits;
 use super::nesting::{Column, Item, Numbers, Runs, Slack, is_moderate};
 use super::xattr::XattrPlan;
-use crate::formats::ext4::extent::{BLOCK_EXTENTS_MAX, EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX};
+use crate::formats::ext4::extent::{EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX, block_extents_max};
+use crate::formats::ext4::geometry::Geometry;
 use crate::formats::ext4::htree::HashSeed;
 use crate::formats::ext4::inode::I_BLOCK_LEN;
-use crate::formats::ext4::{BLOCK_SIZE, FIRST_INODE, ROOT_INODE};
+use crate::formats::ext4::{FIRST_INODE, ORPHAN_INODE, ROOT_INODE};
 use crate::synth::tree::{BlockRange, NodeId, NodeKind, Tree};
 use crate::units::{low32, to_u64};
 
@@ -31,9 +32,26 @@ pub(super) struct TreeBlocks {
     pub(super) leaf_count: u64,
 }
 
+/// Where a leaf of an extent tree begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LeafStart {
+    /// First block within the file.
+    pub(super) file_block: u32,
+    /// Blocks of the file before it, holes not counted.
+    before: u32,
+}
+
+/// An extent tree that does not fit the inode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ExtentTree {
+    pub(super) blocks: TreeBlocks,
+    pub(super) leaves: Box<[LeafStart]>,
+}
+
 /// The numbers of all nodes of a tree.
 #[derive(Debug)]
 pub(super) struct Allocation {
+    geometry: Geometry,
     runs: Runs,
     inodes: Numbers,
     /// Blocks of directories and long symlinks within their zone.
@@ -47,7 +65,7 @@ pub(super) struct Allocation {
     /// Blocks of directories of more than one block.
     directory_blocks: BTreeMap<NodeId, u64>,
     /// Extent trees outside the inode, in the order of their blocks and of their nodes.
-    trees: Vec<(NodeId, TreeBlocks)>,
+    trees: Vec<(NodeId, ExtentTree)>,
     /// Extended attributes.
     pub(super) xattrs: XattrPlan,
     pub(super) demand: Demand,
@@ -55,31 +73,33 @@ pub(super) struct Allocation {
 
 impl Allocation {
     /// Looks at everything that has a number, without slack so far.
-    pub(super) fn new(tree: &Tree, seed: HashSeed) -> Result<Self, Ext4Error> {
+    pub(super) fn new(tree: &Tree, seed: HashSeed, geometry: Geometry) -> Result<Self, Ext4Error> {
+        let block_size = geometry.block_size();
         let mut indices = BTreeMap::new();
         let mut directory_blocks = BTreeMap::new();
         for (id, node) in tree.nodes() {
             match node.kind {
                 NodeKind::Directory => {
-                    let plan = DirectoryPlan::new(tree, id, seed)?;
+                    let plan = DirectoryPlan::new(tree, id, seed, &geometry)?;
                     if plan.block_count > 1 {
                         directory_blocks.insert(id, plan.block_count);
                     }
                     indices.extend(plan.index.map(|index| (id, index)));
                 }
-                _ => limits::check_node(tree, id, &node.kind)?,
+                _ => limits::check_node(tree, id, &node.kind, &geometry)?,
             }
         }
-        let xattrs = XattrPlan::new(tree)?;
+        let xattrs = XattrPlan::new(tree, &geometry)?;
         let runs = Runs::new(tree);
         let metadata = Column::new(&runs, |id| metadata_blocks(tree, &directory_blocks, id));
-        let data = Column::new(&runs, |id| data_blocks(tree, id));
-        let inodes = number_inodes(&runs, Slack::Dense);
+        let data = Column::new(&runs, |id| data_blocks(tree, id, block_size));
+        let inodes = number_inodes(&runs, &geometry, Slack::Dense);
         let demand = Demand {
             xattr_blocks: xattrs.block_count(),
             ..Demand::default()
         };
         let mut allocation = Self {
+            geometry,
             runs,
             inodes,
             metadata,
@@ -98,16 +118,15 @@ impl Allocation {
     /// Numbers everything whose place does not depend on the layout, with this much slack.
     pub(super) fn nest(&mut self, slack: Slack) {
         self.slack = slack;
-        self.inodes = number_inodes(&self.runs, slack);
+        self.inodes = number_inodes(&self.runs, &self.geometry, slack);
         self.metadata.nest(&self.runs, slack);
         self.data.nest(&self.runs, slack);
         let slack_of = |column: &Column| column.end - column.used;
         self.demand = Demand {
-            last_inode: self.inodes.last,
+            last_inode: self.inodes.last.max(last_own_inode(&self.geometry).into()),
             metadata_blocks: self.metadata.end,
             data_blocks: self.data.end,
             xattr_blocks: self.demand.xattr_blocks,
-            tree_blocks: 0,
             slack_blocks: slack_of(&self.metadata) + slack_of(&self.data),
         };
     }
@@ -125,35 +144,36 @@ impl Allocation {
         let directory_blocks = &self.directory_blocks;
         self.metadata
             .settle(&self.runs, |id| metadata_blocks(tree, directory_blocks, id));
-        self.data.settle(&self.runs, |id| data_blocks(tree, id));
+        let block_size = self.geometry.block_size();
+        self.data
+            .settle(&self.runs, |id| data_blocks(tree, id, block_size));
     }
 
     /// Numbers the extent trees, which depend on where blocks lie, and returns how many blocks they need.
     pub(super) fn place_trees(&mut self, tree: &Tree, layout: &Layout) -> u64 {
+        let per_node = block_extents_max(&self.geometry);
         let mut trees = Vec::new();
         let mut start = 0;
         for id in (0..).map(NodeId).take(tree.node_count()) {
-            // One extent covers 32,768 blocks, and at most 19 copies interrupt the file system.
-            if self.block_count(tree, id) < 2 {
+            if !self.may_need_tree(layout, tree, id) {
                 continue;
             }
-            let extent_count = to_u64(self.extents(layout, tree, id).count());
-            if extent_count <= to_u64(INLINE_EXTENTS_MAX) {
+            let (leaves, extent_count) = self.leaf_starts(layout, tree, id);
+            if extent_count <= INLINE_EXTENTS_MAX {
                 continue;
             }
-            let per_node = to_u64(BLOCK_EXTENTS_MAX);
-            let leaf_count = extent_count.div_ceil(per_node);
-            let node_count = if leaf_count <= to_u64(INLINE_EXTENTS_MAX) {
+            let leaf_count = to_u64(leaves.len());
+            let node_count = if leaves.len() <= INLINE_EXTENTS_MAX {
                 0
             } else {
-                leaf_count.div_ceil(per_node)
+                leaf_count.div_ceil(to_u64(per_node))
             };
             let blocks = TreeBlocks {
                 start,
                 node_count,
                 leaf_count,
             };
-            trees.push((id, blocks));
+            trees.push((id, ExtentTree { blocks, leaves }));
             start += node_count + leaf_count;
         }
         self.trees = trees;
@@ -161,22 +181,61 @@ impl Allocation {
     }
 
     /// The extent tree of a node, if it lies outside the inode.
-    pub(super) fn tree(&self, id: NodeId) -> Option<TreeBlocks> {
+    pub(super) fn tree(&self, id: NodeId) -> Option<&ExtentTree> {
         let index = self.trees.binary_search_by_key(&id, |(node, _)| *node);
-        self.trees.get(index.ok()?).map(|(_, blocks)| *blocks)
+        self.trees.get(index.ok()?).map(|(_, tree)| tree)
     }
 
     /// The extent tree that has this block of its zone.
     pub(super) fn tree_with_block(&self, block: u64) -> Option<(NodeId, TreeBlocks)> {
-        let behind = self.trees.partition_point(|(_, tree)| tree.start <= block);
-        let (node, tree) = *self.trees.get(behind.checked_sub(1)?)?;
-        (block < tree.start + tree.node_count + tree.leaf_count).then_some((node, tree))
+        let behind = self
+            .trees
+            .partition_point(|(_, tree)| tree.blocks.start <= block);
+        let (node, tree) = self.trees.get(behind.checked_sub(1)?)?;
+        Some((*node, tree.blocks))
+    }
+
+    /// Whether a node may have more extents than its inode holds; nearly all are told apart without counting.
+    fn may_need_tree(&self, layout: &Layout, tree: &Tree, id: NodeId) -> bool {
+        if self.block_count(tree, id) < 2 {
+            return false;
+        }
+        let has_holes = matches!(
+            tree.kind(id),
+            NodeKind::File {
+                ranges: Some(_),
+                ..
+            }
+        );
+        let blocks = self.linear_blocks(layout, tree, id);
+        has_holes
+            || blocks.len() > EXTENT_LEN_MAX * to_u64(INLINE_EXTENTS_MAX)
+            || layout.contiguous_from(blocks.start) < blocks.len()
+    }
+
+    /// Where the leaves of a node's extent tree begin, and how many extents there are.
+    fn leaf_starts(&self, layout: &Layout, tree: &Tree, id: NodeId) -> (Box<[LeafStart]>, usize) {
+        let per_node = block_extents_max(&self.geometry);
+        let mut leaves = Vec::new();
+        let mut extent_count = 0;
+        let mut before = 0;
+        for extent in self.extents(layout, tree, id) {
+            if extent_count % per_node == 0 {
+                leaves.push(LeafStart {
+                    file_block: extent.file_block,
+                    before,
+                });
+            }
+            extent_count += 1;
+            before += u32::from(extent.len);
+        }
+        (leaves.into(), extent_count)
     }
 
     /// Blocks of a node's contents, its extent tree not included.
     pub(super) fn block_count(&self, tree: &Tree, id: NodeId) -> u64 {
         match tree.kind(id) {
-            NodeKind::File { .. } => data_blocks(tree, id),
+            NodeKind::File { .. } => data_blocks(tree, id, self.geometry.block_size()),
             _ => metadata_blocks(tree, &self.directory_blocks, id),
         }
     }
@@ -185,7 +244,8 @@ impl Allocation {
     pub(super) fn linear_blocks(&self, layout: &Layout, tree: &Tree, id: NodeId) -> Zone {
         let start = match tree.kind(id) {
             NodeKind::File { .. } => {
-                layout.data.start + self.data.start(&self.runs, id, |id| data_blocks(tree, id))
+                let len = |id| data_blocks(tree, id, self.geometry.block_size());
+                layout.data.start + self.data.start(&self.runs, id, len)
             }
             _ => {
                 let len = |id| metadata_blocks(tree, &self.directory_blocks, id);
@@ -204,8 +264,9 @@ impl Allocation {
         tree: &'a Tree,
         block: u64,
     ) -> impl Iterator<Item = Item> + 'a {
-        self.data
-            .items_from(&self.runs, block, |id| data_blocks(tree, id))
+        self.data.items_from(&self.runs, block, |id| {
+            data_blocks(tree, id, self.geometry.block_size())
+        })
     }
 
     /// The contents in the zone of directories and symlinks from a block of it on; some before may come first.
@@ -236,12 +297,37 @@ impl Allocation {
         tree: &'a Tree,
         id: NodeId,
     ) -> impl Iterator<Item = Extent> + use<'a> {
+        self.extents_behind(layout, tree, id, 0)
+    }
+
+    /// The extents of a leaf of a node's extent tree, and of those behind it.
+    pub(super) fn extents_from_leaf<'a>(
+        &self,
+        layout: &'a Layout,
+        tree: &'a Tree,
+        id: NodeId,
+        leaf: LeafStart,
+    ) -> impl Iterator<Item = Extent> + use<'a> {
+        self.extents_behind(layout, tree, id, leaf.before)
+    }
+
+    /// The extents behind the first `skipped` blocks, which end an extent.
+    fn extents_behind<'a>(
+        &self,
+        layout: &'a Layout,
+        tree: &'a Tree,
+        id: NodeId,
+        skipped: u32,
+    ) -> impl Iterator<Item = Extent> + use<'a> {
         let blocks = self.linear_blocks(layout, tree, id);
         let (ranges, whole) = match tree.kind(id) {
             NodeKind::File {
                 ranges: Some(ranges),
                 ..
-            } => (ranges, None),
+            } => {
+                let first = ranges.partition_point(|range| range.before + range.len <= skipped);
+                (&ranges[first..], None)
+            }
             _ => (
                 &[][..],
                 Some(BlockRange {
@@ -252,13 +338,14 @@ impl Allocation {
             ),
         };
         ranges.iter().copied().chain(whole).flat_map(move |range| {
-            let start = blocks.start + u64::from(range.before);
+            let skipped = skipped.saturating_sub(range.before);
+            let start = blocks.start + u64::from(range.before + skipped);
             let zone = Zone {
                 start,
-                end: start + u64::from(range.len),
+                end: start + u64::from(range.len - skipped),
             };
             extents(layout, zone).map(move |extent| Extent {
-                file_block: extent.file_block + range.file_block,
+                file_block: extent.file_block + range.file_block + skipped,
                 ..extent
             })
         })
@@ -266,33 +353,52 @@ impl Allocation {
 
     /// The inode number of a node.
     pub(super) fn inode_number(&self, id: NodeId) -> u32 {
+        if id == NodeId::LOST_AND_FOUND {
+            return FIRST_INODE;
+        }
         let number = self.inodes.number(&self.runs, id);
         u32::try_from(number).expect("the layout keeps inode numbers below 2^32")
     }
 
     /// The node with this inode number, if there is one.
     pub(super) fn node_of_inode(&self, inode_number: u32) -> Option<NodeId> {
-        self.inodes.node(&self.runs, inode_number.into())
+        if inode_number == FIRST_INODE {
+            return Some(NodeId::LOST_AND_FOUND);
+        }
+        self.inodes
+            .node(&self.runs, inode_number.into())
+            .filter(|id| *id != NodeId::LOST_AND_FOUND)
     }
 
-    /// The lowest inode number in use at or above this one, reserved ones included.
+    /// The lowest inode number of a node at or above this one, the root and lost+found not counted.
     pub(super) fn next_used_inode(&self, inode_number: u32) -> Option<u32> {
-        if inode_number <= FIRST_INODE {
-            return Some(inode_number);
-        }
         let next = self.inodes.next_used(&self.runs, inode_number.into())?;
         u32::try_from(next).ok()
     }
 
-    /// The ranges of inode numbers that nodes have, half-open, from the first that ends behind `inode_number`.
+    /// The ranges of inode numbers that nodes other than lost+found have, half-open, from the first that ends behind `inode_number`.
     pub(super) fn inodes_from(&self, inode_number: u64) -> impl Iterator<Item = (u64, u64)> {
-        self.inodes.used_from(&self.runs, inode_number)
+        let own = u64::from(last_own_inode(&self.geometry));
+        self.inodes
+            .used_from(&self.runs, inode_number)
+            .map(move |(start, end)| (if start == own { own + 1 } else { start }, end))
+            .filter(move |(start, end)| start < end && *end > inode_number)
     }
 }
 
-/// Root 2, lost+found 11, all others nested from 12 on.
-fn number_inodes(runs: &Runs, slack: Slack) -> Numbers {
-    Numbers::new(runs, ROOT_INODE.into(), FIRST_INODE.into(), slack)
+/// Root 2, all others nested behind the file system's own. lost+found counts there as the last of them.
+fn number_inodes(runs: &Runs, geometry: &Geometry, slack: Slack) -> Numbers {
+    let last_own = last_own_inode(geometry);
+    Numbers::new(runs, ROOT_INODE.into(), last_own.into(), slack)
+}
+
+/// The highest inode number that is the file system's own: lost+found, or the orphan file.
+const fn last_own_inode(geometry: &Geometry) -> u32 {
+    if geometry.features.orphan_file {
+        ORPHAN_INODE
+    } else {
+        FIRST_INODE
+    }
 }
 
 /// Consecutive linear blocks as extents of at most 32,768 blocks.
@@ -323,7 +429,7 @@ fn metadata_blocks(tree: &Tree, directory_blocks: &BTreeMap<NodeId, u64>, id: No
     }
 }
 
-fn data_blocks(tree: &Tree, id: NodeId) -> u64 {
+fn data_blocks(tree: &Tree, id: NodeId, block_size: u64) -> u64 {
     match tree.kind(id) {
         NodeKind::File {
             ranges: Some(ranges),
@@ -331,7 +437,7 @@ fn data_blocks(tree: &Tree, id: NodeId) -> u64 {
         } => ranges
             .last()
             .map_or(0, |last| u64::from(last.before) + u64::from(last.len)),
-        NodeKind::File { size, .. } => size.div_ceil(BLOCK_SIZE),
+        NodeKind::File { size, .. } => size.div_ceil(block_size),
         _ => 0,
     }
 }

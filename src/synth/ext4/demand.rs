@@ -1,5 +1,8 @@
 //! What is asked of a layout: a size, room for the contents, and what the config says.
 
+use crate::config::spec::Journal;
+use crate::formats::ext4::geometry::Geometry;
+
 /// How large a file system is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SizeRequest {
@@ -14,7 +17,7 @@ pub enum SizeRequest {
 
 /// What the contents need, in blocks and inodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Demand {
+pub(super) struct Demand {
     /// The highest inode number in use.
     pub last_inode: u64,
     /// Blocks of directories and long symlinks with their slack.
@@ -23,17 +26,17 @@ pub struct Demand {
     pub xattr_blocks: u64,
     /// Blocks of file contents with their slack.
     pub data_blocks: u64,
-    /// Blocks of extent trees.
-    pub tree_blocks: u64,
     /// Blocks of slack among the above.
     pub slack_blocks: u64,
 }
 
 /// What the config asks of the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// Whether to have a journal where the size allows one.
-    pub journal: bool,
+pub(super) struct Options {
+    /// Sizes and features.
+    pub geometry: Geometry,
+    /// The journal.
+    pub journal: Journal,
     /// Inodes wanted; `None` for one per 16 KiB.
     pub inodes: Option<u64>,
     /// Percent of the blocks kept for root.

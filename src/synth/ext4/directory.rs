@@ -1,24 +1,49 @@
 //! How a directory's names are spread over blocks: in one block, or in the leaves of an index.
 
 use super::error::Ext4Error;
-use crate::formats::ext4::dir::{ENTRIES_LEN, entry_len};
-use crate::formats::ext4::htree::{Child, HashSeed, NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
+use crate::formats::ext4::dir::{entries_len, entry_len};
+use crate::formats::ext4::geometry::Geometry;
+use crate::formats::ext4::htree::{Child, HashSeed, node_children_max, root_children_max};
 use crate::synth::tree::{NodeId, Tree};
-use crate::units::to_u64;
+use crate::units::{to_u64, to_usize};
 
-/// Blocks of lost+found: room for what e2fsck finds without having to allocate any.
-const LOST_AND_FOUND_BLOCKS: u64 = 4;
-/// With an index, one of these blocks is its root.
-const LOST_AND_FOUND_LEAVES_MIN: usize = 3;
+/// Bytes of lost+found: room for what e2fsck finds without having to allocate any.
+const LOST_AND_FOUND_LEN: u64 = 16 * 1024;
+/// As mke2fs has it: no more than the direct blocks of an old inode.
+const LOST_AND_FOUND_BLOCKS_MAX: u64 = 12;
 /// Names that fill more than one block take at least two.
 const LEAVES_MIN: usize = 2;
 /// `.` and `..` of a directory in one block.
 const DOT_ENTRIES_LEN: usize = 24;
-/// Leaves that two levels of index reach.
-const LEAVES_MAX: usize = ROOT_CHILDREN_MAX * NODE_CHILDREN_MAX;
 /// How full leaves are on average when hashes spread evenly: 1 / 1.35.
 const FILL_NUMERATOR: usize = 100;
 const FILL_DENOMINATOR: usize = 135;
+
+/// What the blocks of directories hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    /// Bytes of names in a leaf.
+    leaf_len: usize,
+    /// Children of an index's root.
+    root_children: usize,
+    /// Children of an inner node.
+    node_children: usize,
+}
+
+impl Room {
+    const fn of(geometry: &Geometry) -> Self {
+        Self {
+            leaf_len: entries_len(geometry),
+            root_children: root_children_max(geometry),
+            node_children: node_children_max(geometry),
+        }
+    }
+
+    /// Leaves that two levels of index reach.
+    const fn leaves_max(self) -> usize {
+        self.root_children.saturating_mul(self.node_children)
+    }
+}
 
 /// The index of a directory of more than one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +54,7 @@ pub(super) struct DirectoryIndex {
     leaf_starts: Box<[u32]>,
     /// For each leaf, the lowest hash; the lowest bit says that the hash began in the leaf before.
     leaf_hashes: Box<[u32]>,
+    room: Room,
 }
 
 /// The blocks of a directory and its index, if it has one.
@@ -38,41 +64,47 @@ pub(super) struct DirectoryPlan {
 }
 
 /// Whether a directory of so many names is worth a look: no leaf is empty.
-pub(super) const fn may_be_too_large(entry_count: usize) -> bool {
-    entry_count > LEAVES_MAX
+pub(super) const fn may_be_too_large(entry_count: usize, geometry: &Geometry) -> bool {
+    entry_count > Room::of(geometry).leaves_max()
 }
 
 impl DirectoryPlan {
-    pub(super) fn new(tree: &Tree, id: NodeId, seed: HashSeed) -> Result<Self, Ext4Error> {
+    pub(super) fn new(
+        tree: &Tree,
+        id: NodeId,
+        seed: HashSeed,
+        geometry: &Geometry,
+    ) -> Result<Self, Ext4Error> {
+        let room = Room::of(geometry);
+        let blocks_min = if id == NodeId::LOST_AND_FOUND {
+            LOST_AND_FOUND_LEN
+                .div_ceil(geometry.block_size())
+                .min(LOST_AND_FOUND_BLOCKS_MAX)
+        } else {
+            1
+        };
         let entries = tree.entries(id);
         let mut len = DOT_ENTRIES_LEN;
         for entry in entries.iter() {
             len = len.saturating_add(entry_len(entry.name.len()));
         }
-        if len <= ENTRIES_LEN {
-            let block_count = if id == NodeId::LOST_AND_FOUND {
-                LOST_AND_FOUND_BLOCKS
-            } else {
-                1
-            };
+        if len <= room.leaf_len {
             return Ok(Self {
-                block_count,
+                block_count: blocks_min,
                 index: None,
             });
         }
-        // Every block behind the index must be reached through it, so lost+found gets its room as leaves.
-        let leaves_min = if id == NodeId::LOST_AND_FOUND {
-            LOST_AND_FOUND_LEAVES_MIN
-        } else {
-            LEAVES_MIN
-        };
+        // Every block behind the index must be reached through it, so lost+found gets its room as leaves: one of its
+        // blocks is the root.
+        let leaves_min = to_usize(blocks_min.saturating_sub(1)).max(LEAVES_MIN);
         let names = entries.iter().map(|entry| entry.name);
-        let index = DirectoryIndex::new(names, seed, leaves_min);
-        if index.leaf_count() > LEAVES_MAX {
+        let index = DirectoryIndex::new(names, seed, leaves_min, room);
+        if index.leaf_count() > room.leaves_max() {
             return Err(Ext4Error::DirectoryTooLarge {
                 path: tree.path_of(id),
+                block_size: geometry.block_size(),
                 leaves: to_u64(index.leaf_count()),
-                limit: to_u64(LEAVES_MAX),
+                limit: to_u64(room.leaves_max()),
             });
         }
         let blocks = index.first_leaf().saturating_add(index.leaf_count());
@@ -86,7 +118,12 @@ impl DirectoryPlan {
 impl DirectoryIndex {
     /// Spreads names evenly over the range of hashes, so that one more name changes one leaf; where hashes crowd,
     /// fills leaves in the order of hashes instead.
-    fn new<'a>(names: impl Iterator<Item = &'a [u8]>, seed: HashSeed, leaves_min: usize) -> Self {
+    fn new<'a>(
+        names: impl Iterator<Item = &'a [u8]>,
+        seed: HashSeed,
+        leaves_min: usize,
+        room: Room,
+    ) -> Self {
         let (mut hashed, lens): (Vec<(u32, u32)>, Vec<u16>) = names
             .zip(0_u32..)
             .map(|(name, position)| {
@@ -99,16 +136,17 @@ impl DirectoryIndex {
         let lens: Vec<usize> = hashed
             .iter()
             .map(|(_, position)| {
-                let position = crate::units::to_usize(u64::from(*position));
+                let position = to_usize(u64::from(*position));
                 lens.get(position).copied().map_or(0, usize::from)
             })
             .collect();
-        let (leaf_starts, leaf_hashes) = spread_evenly(&hashed, &lens, leaves_min)
-            .unwrap_or_else(|| fill_in_order(&hashed, &lens));
+        let (leaf_starts, leaf_hashes) = spread_evenly(&hashed, &lens, leaves_min, room.leaf_len)
+            .unwrap_or_else(|| fill_in_order(&hashed, &lens, room.leaf_len));
         Self {
             order: hashed.iter().map(|(_, position)| *position).collect(),
             leaf_starts: leaf_starts.into(),
             leaf_hashes: leaf_hashes.into(),
+            room,
         }
     }
 
@@ -118,10 +156,10 @@ impl DirectoryIndex {
 
     /// Inner nodes between the root and the leaves.
     pub(super) fn node_count(&self) -> usize {
-        if self.leaf_count() <= ROOT_CHILDREN_MAX {
+        if self.leaf_count() <= self.room.root_children {
             0
         } else {
-            self.leaf_count().div_ceil(NODE_CHILDREN_MAX)
+            self.leaf_count().div_ceil(self.room.node_children.max(1))
         }
     }
 
@@ -149,7 +187,7 @@ impl DirectoryIndex {
         }
         (0..self.node_count())
             .map(|node| Child {
-                hash: self.leaf_hash(node.saturating_mul(NODE_CHILDREN_MAX)),
+                hash: self.leaf_hash(node.saturating_mul(self.room.node_children)),
                 block: block_u32(node.saturating_add(1)),
             })
             .collect()
@@ -157,11 +195,11 @@ impl DirectoryIndex {
 
     /// The children of an inner node.
     pub(super) fn node_children(&self, node: usize) -> Vec<Child> {
-        let start = node.saturating_mul(NODE_CHILDREN_MAX);
+        let start = node.saturating_mul(self.room.node_children);
         self.leaves(
             start,
             start
-                .saturating_add(NODE_CHILDREN_MAX)
+                .saturating_add(self.room.node_children)
                 .min(self.leaf_count()),
         )
     }
@@ -189,16 +227,17 @@ fn spread_evenly(
     hashed: &[(u32, u32)],
     lens: &[usize],
     leaves_min: usize,
+    leaf_len: usize,
 ) -> Option<(Vec<u32>, Vec<u32>)> {
     let total: usize = lens.iter().sum();
     let least = total
         .saturating_mul(FILL_DENOMINATOR)
-        .div_ceil(ENTRIES_LEN.saturating_mul(FILL_NUMERATOR))
+        .div_ceil(leaf_len.saturating_mul(FILL_NUMERATOR).max(1))
         .max(leaves_min);
     let most = least.saturating_mul(4);
     let mut leaf_count = least;
     while leaf_count <= most {
-        if let Some(leaves) = try_spread(hashed, lens, leaf_count) {
+        if let Some(leaves) = try_spread(hashed, lens, leaf_count, leaf_len) {
             return Some(leaves);
         }
         leaf_count = leaf_count.saturating_add(leaf_count.div_ceil(16));
@@ -210,6 +249,7 @@ fn try_spread(
     hashed: &[(u32, u32)],
     lens: &[usize],
     leaf_count: usize,
+    leaf_len: usize,
 ) -> Option<(Vec<u32>, Vec<u32>)> {
     let mut starts = Vec::with_capacity(leaf_count);
     let mut hashes = Vec::with_capacity(leaf_count);
@@ -224,7 +264,7 @@ fn try_spread(
             && u64::from(*hash) < next_bound
         {
             filled = filled.saturating_add(*len);
-            if filled > ENTRIES_LEN {
+            if filled > leaf_len {
                 return None;
             }
             position = position.saturating_add(1);
@@ -240,8 +280,8 @@ fn spread_bound(leaf: usize, leaf_count: usize) -> u64 {
 }
 
 /// Leaves filled to three quarters in the order of hashes.
-fn fill_in_order(hashed: &[(u32, u32)], lens: &[usize]) -> (Vec<u32>, Vec<u32>) {
-    const FILLED: usize = ENTRIES_LEN / 4 * 3;
+fn fill_in_order(hashed: &[(u32, u32)], lens: &[usize], leaf_len: usize) -> (Vec<u32>, Vec<u32>) {
+    let filled_enough = leaf_len.div_euclid(4).saturating_mul(3);
     let mut starts = Vec::new();
     let mut hashes = Vec::new();
     let mut filled = 0_usize;
@@ -249,7 +289,7 @@ fn fill_in_order(hashed: &[(u32, u32)], lens: &[usize]) -> (Vec<u32>, Vec<u32>) 
     for (position, ((hash, _), len)) in hashed.iter().zip(lens).enumerate() {
         let continues = previous == Some(*hash);
         // A leaf ends where it is full enough, and rather between two hashes than within one.
-        let limit = if continues { ENTRIES_LEN } else { FILLED };
+        let limit = if continues { leaf_len } else { filled_enough };
         if starts.is_empty() || filled.saturating_add(*len) > limit {
             starts.push(block_u32(position));
             hashes.push(if hashes.is_empty() {
@@ -275,6 +315,8 @@ mod tests {
 
     use super::*;
 
+    const ROOM: Room = Room::of(&Geometry::STD);
+
     fn entries(count: usize) -> Vec<Vec<u8>> {
         (0..count)
             .map(|index| format!("file-{index:08}").into_bytes())
@@ -282,7 +324,7 @@ mod tests {
     }
 
     fn index_of(names: &[Vec<u8>], seed: HashSeed) -> DirectoryIndex {
-        DirectoryIndex::new(names.iter().map(Vec::as_slice), seed, LEAVES_MIN)
+        DirectoryIndex::new(names.iter().map(Vec::as_slice), seed, LEAVES_MIN, ROOM)
     }
 
     fn check(index: &DirectoryIndex, entries: &[Vec<u8>], seed: HashSeed) {
@@ -303,7 +345,7 @@ mod tests {
                 );
                 len += entry_len(entries[position].len());
             }
-            assert!(len <= ENTRIES_LEN, "overfull leaf");
+            assert!(len <= ROOM.leaf_len, "overfull leaf");
         }
         assert!(seen.into_iter().all(|seen| seen), "a name in no leaf");
     }
@@ -335,7 +377,7 @@ mod tests {
     #[test]
     fn equal_hashes_continue_in_the_next_leaf() {
         let hashed: Vec<(u32, u32)> = (0..2000).map(|position| (0x1234_5678, position)).collect();
-        let (starts, hashes) = fill_in_order(&hashed, &vec![20; 2000]);
+        let (starts, hashes) = fill_in_order(&hashed, &vec![20; 2000], ROOM.leaf_len);
         assert_eq!(starts[..2], [0, 204]);
         assert_eq!(hashes[..2], [0, 0x1234_5679]);
     }

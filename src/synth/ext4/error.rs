@@ -1,6 +1,6 @@
 //! Why a tree does not become an ext4 file system.
 
-use crate::units::ByteCount;
+use crate::units::{ByteCount, KIB};
 
 /// Why an ext4 file system cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,8 @@ pub enum Ext4Error {
     },
     /// More inodes than groups can hold.
     #[error(
-        "partition `{label}`: {needed} inodes do not fit {groups} block groups of at most 32768 inodes each"
+        "partition `{label}`: {needed} inodes are {} more than its {groups} block groups hold, at most {per_group} each",
+        needed.saturating_sub(groups.saturating_mul(*per_group))
     )]
     TooManyInodes {
         /// The partition.
@@ -39,15 +40,48 @@ pub enum Ext4Error {
         needed: u64,
         /// Block groups there are.
         groups: u64,
+        /// Inodes of a group at most.
+        per_group: u64,
+    },
+    /// A journal that takes more than half of the file system.
+    #[error(
+        "partition `{label}`: a journal of {} is beyond {}, half of the file system",
+        ByteCount(*size), ByteCount(*limit)
+    )]
+    JournalTooLarge {
+        /// The partition.
+        label: String,
+        /// Bytes of the journal asked for.
+        size: u64,
+        /// Half of the file system.
+        limit: u64,
     },
     /// A file beyond ext4's limit.
-    #[error("{path}: file is {}; ext4 with 4 KiB blocks holds at most {}", ByteCount(*size), ByteCount(*limit))]
+    #[error(
+        "{path}: file is {}; ext4 with blocks of {block_size} bytes holds at most {}",
+        ByteCount(*size), ByteCount(*limit)
+    )]
     FileTooLarge {
         /// Path in the image.
         path: String,
         /// Its size.
         size: u64,
+        /// Bytes of a block.
+        block_size: u64,
         /// The limit.
+        limit: u64,
+    },
+    /// A symlink whose target does not fit a block.
+    #[error(
+        "{path}: target of the symlink has {len} bytes; ext4 with blocks of {} bytes holds at most {limit}",
+        limit.saturating_add(1)
+    )]
+    SymlinkTooLong {
+        /// Path in the image.
+        path: String,
+        /// Its bytes.
+        len: u64,
+        /// The limit: a block without the byte that ends it.
         limit: u64,
     },
     /// An extended attribute that has no form in ext4.
@@ -62,7 +96,7 @@ pub enum Ext4Error {
     },
     /// Extended attributes beyond an inode and a block.
     #[error(
-        "{path}: extended attributes take {len} bytes; ext4 without ea_inode holds at most {limit}, in one piece at most 4060"
+        "{path}: extended attributes take {len} bytes; ext4 without ea_inode holds at most {limit}, in one piece at most {piece}"
     )]
     XattrsTooLarge {
         /// Path in the image.
@@ -71,6 +105,8 @@ pub enum Ext4Error {
         len: u64,
         /// Bytes there are.
         limit: u64,
+        /// Bytes that one attribute may take.
+        piece: u64,
     },
     /// A device number beyond 12 and 20 bits.
     #[error("{path}: device number {major}:{minor} is beyond 4095:1048575, the limit of ext4")]
@@ -89,13 +125,18 @@ pub enum Ext4Error {
     DirectoryTooLarge {
         /// Path in the image.
         path: String,
+        /// Bytes of a block.
+        block_size: u64,
         /// Blocks of names.
         leaves: u64,
         /// The limit.
         limit: u64,
     },
-    /// A file system beyond 32-bit block numbers.
-    #[error("partition `{label}`: {} is beyond {}, the limit of ext4 without the 64bit feature", ByteCount(*size), ByteCount(*limit))]
+    /// A file system whose group descriptors do not fit a group.
+    #[error(
+        "partition `{label}`: {} is beyond {}, the limit of ext4 with blocks of {block_size} bytes and without the meta_bg feature",
+        ByteCount(*size), ByteCount(*limit)
+    )]
     TooLarge {
         /// The partition.
         label: String,
@@ -103,6 +144,8 @@ pub enum Ext4Error {
         size: u64,
         /// The limit in bytes.
         limit: u64,
+        /// Bytes of a block.
+        block_size: u64,
     },
 }
 
@@ -115,10 +158,12 @@ impl Ext4Error {
             | Self::Xattr { path, .. }
             | Self::XattrsTooLarge { path, .. }
             | Self::DeviceNumber { path, .. }
+            | Self::SymlinkTooLong { path, .. }
             | Self::DirectoryTooLarge { path, .. } => *path = of,
             Self::TooSmall { .. }
             | Self::TooFewInodes { .. }
             | Self::TooManyInodes { .. }
+            | Self::JournalTooLarge { .. }
             | Self::TooLarge { .. } => {}
         }
         self
@@ -141,7 +186,37 @@ impl Ext4Error {
                 Some("`xattrs` in the copy entry names what is taken".to_owned())
             }
             Self::TooManyInodes { .. } => Some("give the partition a larger `size`".to_owned()),
-            _ => None,
+            Self::JournalTooLarge { limit, .. } => Some(format!(
+                "write `journal = \"{}KiB\"` or less, or give the partition a larger `size`",
+                limit / KIB
+            )),
+            Self::FileTooLarge { block_size, .. }
+            | Self::TooLarge { block_size, .. }
+            | Self::DirectoryTooLarge { block_size, .. }
+                if *block_size < 4096 =>
+            {
+                Some("a larger `block-size` allows more".to_owned())
+            }
+            Self::SymlinkTooLong { len, .. } => Some(if *len < 4096 {
+                format!(
+                    "`block-size = {}` holds it",
+                    len.saturating_add(1).next_power_of_two()
+                )
+            } else {
+                "leave it out with `exclude` in the copy entry".to_owned()
+            }),
+            Self::FileTooLarge { .. } => {
+                Some("leave it out with `exclude` in the copy entry".to_owned())
+            }
+            Self::TooLarge { .. } => {
+                Some("make it smaller, or spread its contents over several disks".to_owned())
+            }
+            Self::DirectoryTooLarge { .. } => {
+                Some("spread its names over several directories".to_owned())
+            }
+            Self::DeviceNumber { .. } => {
+                Some("leave it out with `exclude` in the copy entry".to_owned())
+            }
         }
     }
 }

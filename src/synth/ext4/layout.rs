@@ -2,20 +2,26 @@
 //!
 //! Blocks are counted in two ways. *Physical* numbers are those of the file system. *Linear* numbers leave out the
 //! copies of superblock and group descriptors, which begin some groups: all other structures are laid out in linear
-//! space one behind the other, so that only the translation knows of the copies.
+//! space one behind the other, so that only the translation knows of the copies, and of the block before group 0 that
+//! there is with blocks of 1024 bytes.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "block numbers are below 2^32 and counts of groups below 2^17, in 64 bits"
+    reason = "block numbers are below 2^36 and counts of groups below 2^21, in 64 bits"
 )]
 
-use super::demand::{Demand, Options, SizeRequest};
+use super::alloc::extents;
+use super::demand::{Demand, Options};
 use super::error::Ext4Error;
 use super::numbers::{
-    INODES_PER_GROUP_MAX, backup_groups, check_block_count, default_journal_blocks,
-    inodes_per_group, reserved_gdt_blocks, with_whole_last_group, without_stub_group,
+    backup_groups, group_count, header_blocks, inodes_per_group, journal_blocks,
+    reserved_gdt_blocks,
 };
-use crate::formats::ext4::group_desc::GROUP_DESC_SIZE;
-use crate::formats::ext4::{BLOCK_SIZE, BLOCKS_PER_GROUP, INODES_PER_BLOCK};
+use crate::formats::ext4::extent::{INLINE_EXTENTS_MAX, block_extents_max};
+use crate::formats::ext4::geometry::Geometry;
+use crate::formats::ext4::orphan;
+use crate::formats::ext4::superblock::PRIMARY_OFFSET;
+use crate::formats::ext4::{FIRST_INODE, ORPHAN_INODE};
+use crate::units::{to_u64, to_usize};
 
 /// A zone of linear block numbers, half-open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,7 +33,7 @@ pub struct Zone {
 }
 
 impl Zone {
-    const fn of(start: u64, len: u64) -> Self {
+    pub(super) const fn of(start: u64, len: u64) -> Self {
         Self {
             start,
             end: start + len,
@@ -50,7 +56,9 @@ impl Zone {
 /// The layout of a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// All blocks.
+    /// Sizes and features.
+    pub geometry: Geometry,
+    /// All blocks, the one before group 0 included.
     pub block_count: u64,
     /// Block groups.
     pub group_count: u64,
@@ -74,6 +82,10 @@ pub struct Layout {
     pub indirect: Zone,
     /// The journal.
     pub journal: Zone,
+    /// The journal's extent tree, where its extents do not fit its inode.
+    pub journal_tree: Zone,
+    /// The orphan file.
+    pub orphan: Zone,
     /// Directories and long symlinks.
     pub metadata: Zone,
     /// Extended attributes.
@@ -85,105 +97,26 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout for `demand`.
+    /// The layout of `block_count` blocks for `demand`; the extent trees' zone is empty, and nothing is said about
+    /// whether everything fits.
     ///
     /// # Errors
-    /// [`Ext4Error`] if the size or the number of inodes does not do.
-    pub fn new(
-        label: &str,
-        size: SizeRequest,
-        demand: &Demand,
-        options: &Options,
-    ) -> Result<Self, Ext4Error> {
-        match size {
-            SizeRequest::Fixed(bytes) => Self::fixed(label, bytes, demand, options),
-            SizeRequest::Fit { free_blocks } => Self::fit(label, free_blocks, demand, options),
-        }
-    }
-
-    fn fixed(
-        label: &str,
-        bytes: u64,
-        demand: &Demand,
-        options: &Options,
-    ) -> Result<Self, Ext4Error> {
-        let block_count = bytes / BLOCK_SIZE;
-        check_block_count(label, block_count)?;
-        let layout = Self::with_block_count(
-            label,
-            without_stub_group(block_count, options),
-            demand,
-            options,
-        )?;
-        if layout.fits() {
-            return Ok(layout);
-        }
-        // How much the contents would need: the size that fits, as the user would have to ask for it.
-        let needed = Self::fit(label, 0, demand, options)?.block_count * BLOCK_SIZE;
-        Err(Ext4Error::TooSmall {
-            label: label.to_owned(),
-            needed: needed.max(bytes + BLOCK_SIZE),
-            available: bytes,
-        })
-    }
-
-    /// Grows from below until everything fits: each round's result is what that round's size needs.
-    fn fit(
-        label: &str,
-        free_blocks: u64,
-        demand: &Demand,
-        options: &Options,
-    ) -> Result<Self, Ext4Error> {
-        let contents =
-            demand.metadata_blocks + demand.xattr_blocks + demand.data_blocks + demand.tree_blocks;
-        let mut block_count = (contents + 16).max(demand.last_inode.div_ceil(INODES_PER_GROUP_MAX));
-        loop {
-            block_count = with_whole_last_group(block_count, options);
-            check_block_count(label, block_count)?;
-            let layout = match Self::with_block_count(label, block_count, demand, options) {
-                // More groups hold more inodes.
-                Err(Ext4Error::TooManyInodes { .. }) => {
-                    block_count += BLOCKS_PER_GROUP;
-                    continue;
-                }
-                other => other?,
-            };
-            let lacking = layout.lacking(demand, free_blocks);
-            if lacking == 0 {
-                return Ok(layout);
-            }
-            block_count += lacking;
-        }
-    }
-
-    /// Blocks by which this layout is too small.
-    fn lacking(&self, demand: &Demand, free_blocks: u64) -> u64 {
-        let capacity = self.linear_capacity();
-        let beyond_end = self.trees.end.saturating_sub(capacity);
-        let used = self.trees.end.min(capacity) - demand.slack_blocks;
-        let free = (capacity - used.min(capacity)).saturating_sub(self.reserved_blocks);
-        beyond_end.max(free_blocks.saturating_sub(free))
-    }
-
-    fn with_block_count(
+    /// [`Ext4Error`] if the number of inodes does not do.
+    pub(super) fn new(
         label: &str,
         block_count: u64,
         demand: &Demand,
         options: &Options,
     ) -> Result<Self, Ext4Error> {
-        let group_count = block_count.div_ceil(BLOCKS_PER_GROUP).max(1);
+        let geometry = options.geometry;
+        let group_count = group_count(block_count, &geometry);
         let inodes_per_group = inodes_per_group(label, block_count, group_count, demand, options)?;
-        let descriptor_blocks = (group_count * GROUP_DESC_SIZE).div_ceil(BLOCK_SIZE);
-        let reserved_gdt_blocks = if options.resize_inode {
-            reserved_gdt_blocks(block_count, descriptor_blocks)
-        } else {
-            0
-        };
         let mut layout = Self {
+            geometry,
             block_count,
             group_count,
-            descriptor_blocks,
-            reserved_gdt_blocks,
+            descriptor_blocks: group_count.div_ceil(geometry.descriptors_per_block()),
+            reserved_gdt_blocks: reserved_gdt_blocks(block_count, options),
             inodes_per_group,
             backup_groups: backup_groups(group_count),
             reserved_blocks: block_count * options.reserved_percent / 100,
@@ -192,31 +125,50 @@ impl Layout {
             inode_tables: Vec::new(),
             indirect: Zone::default(),
             journal: Zone::default(),
+            journal_tree: Zone::default(),
+            orphan: Zone::default(),
             metadata: Zone::default(),
             xattrs: Zone::default(),
             data: Zone::default(),
             trees: Zone::default(),
         };
+        debug_assert_eq!(
+            layout.header_blocks(),
+            header_blocks(block_count, options),
+            "one rule for copies"
+        );
         let tables_end = layout.place_inode_tables();
-        let journal_blocks = if options.journal {
-            default_journal_blocks(block_count)
+        layout.indirect = Zone::of(tables_end, u64::from(layout.reserved_gdt_blocks > 0));
+        layout.journal = Zone::of(layout.indirect.end, journal_blocks(block_count, options));
+        layout.journal_tree = Zone::of(layout.journal.end, layout.journal_tree_blocks());
+        let orphan_blocks = if geometry.features.orphan_file && layout.journal.len() > 0 {
+            orphan::default_blocks(block_count)
         } else {
             0
         };
-        layout.indirect = Zone::of(tables_end, u64::from(reserved_gdt_blocks > 0));
-        layout.journal = Zone::of(layout.indirect.end, journal_blocks);
-        layout.metadata = Zone::of(layout.journal.end, demand.metadata_blocks);
+        layout.orphan = Zone::of(layout.journal_tree.end, orphan_blocks);
+        layout.metadata = Zone::of(layout.orphan.end, demand.metadata_blocks);
         layout.xattrs = Zone::of(layout.metadata.end, demand.xattr_blocks);
         layout.data = Zone::of(layout.xattrs.end, demand.data_blocks);
-        layout.trees = Zone::of(layout.data.end, demand.tree_blocks);
+        layout.trees = Zone::of(layout.data.end, 0);
         Ok(layout)
+    }
+
+    /// Blocks of the journal's extent tree: its leaves, which the inode's four entries always reach.
+    fn journal_tree_blocks(&self) -> u64 {
+        let extent_count = extents(self, self.journal).count();
+        if extent_count <= INLINE_EXTENTS_MAX {
+            0
+        } else {
+            to_u64(extent_count.div_ceil(block_extents_max(&self.geometry)))
+        }
     }
 
     /// Places one table per group; a table is contiguous, so it skips a copy that would split it.
     fn place_inode_tables(&mut self) -> u64 {
         let table_blocks = self.inode_table_blocks();
         let mut linear = self.inode_bitmaps.end;
-        let mut tables = Vec::with_capacity(crate::units::to_usize(self.group_count));
+        let mut tables = Vec::with_capacity(to_usize(self.group_count));
         for _ in 0..self.group_count {
             let next_copy = self.next_copy(linear);
             if linear < next_copy && next_copy < linear + table_blocks {
@@ -238,8 +190,17 @@ impl Layout {
     }
 
     /// Whether everything lies within the file system.
-    fn fits(&self) -> bool {
+    pub(super) fn fits(&self) -> bool {
         self.trees.end <= self.linear_capacity()
+    }
+
+    /// The highest inode number of the file system's own.
+    pub(super) const fn last_own_inode(&self) -> u32 {
+        if self.orphan.len() > 0 {
+            ORPHAN_INODE
+        } else {
+            FIRST_INODE
+        }
     }
 
     /// Blocks of one copy of superblock, descriptors and their reserve.
@@ -251,21 +212,37 @@ impl Layout {
     /// Blocks of one inode table.
     #[must_use]
     pub fn inode_table_blocks(&self) -> u64 {
-        self.inodes_per_group / INODES_PER_BLOCK
+        self.inodes_per_group / self.geometry.inodes_per_block()
     }
 
     /// Linear blocks in all.
     #[must_use]
     pub fn linear_capacity(&self) -> u64 {
-        let copies = crate::units::to_u64(self.backup_groups.len());
+        let copies = to_u64(self.backup_groups.len());
         self.block_count
-            .saturating_sub(copies * self.header_blocks())
+            .saturating_sub(self.geometry.first_block() + copies * self.header_blocks())
     }
 
-    /// Blocks of `group`; all but the last have 32,768.
+    /// The first block of `group`.
+    #[must_use]
+    pub fn start_of_group(&self, group: u64) -> u64 {
+        self.geometry.first_block() + group * self.geometry.blocks_per_group()
+    }
+
+    /// Where in its block the superblock of `group` lies.
+    #[must_use]
+    pub fn superblock_offset(&self, group: u64) -> u64 {
+        if group == 0 {
+            PRIMARY_OFFSET - self.geometry.first_block() * self.geometry.block_size()
+        } else {
+            0
+        }
+    }
+
+    /// Blocks of `group`; all but the last have as many as a bitmap block has bits.
     #[must_use]
     pub fn blocks_of_group(&self, group: u64) -> u64 {
-        (self.block_count - group * BLOCKS_PER_GROUP).min(BLOCKS_PER_GROUP)
+        (self.block_count - self.start_of_group(group)).min(self.geometry.blocks_per_group())
     }
 
     /// Blocks at the start of `group` that hold a copy of superblock and descriptors.
@@ -282,13 +259,14 @@ impl Layout {
     #[must_use]
     pub fn linear_start_of_group(&self, group: u64) -> u64 {
         let copies = self.backup_groups.partition_point(|backup| *backup < group);
-        group * BLOCKS_PER_GROUP - crate::units::to_u64(copies) * self.header_blocks()
+        group * self.geometry.blocks_per_group() - to_u64(copies) * self.header_blocks()
     }
 
     /// The physical number of a linear block.
     #[must_use]
     pub fn physical(&self, linear: u64) -> u64 {
-        linear + crate::units::to_u64(self.copies_before(linear)) * self.header_blocks()
+        let copies = to_u64(self.copies_before(linear));
+        self.geometry.first_block() + linear + copies * self.header_blocks()
     }
 
     /// Linear blocks from `linear` on that are physically contiguous.
@@ -309,14 +287,17 @@ impl Layout {
 
     /// The linear number of the first block behind the `index`th copy.
     fn copy_linear(&self, index: usize, group: u64) -> u64 {
-        group * BLOCKS_PER_GROUP - crate::units::to_u64(index) * self.header_blocks()
+        group * self.geometry.blocks_per_group() - to_u64(index) * self.header_blocks()
     }
 
     /// Metadata that `statfs` counts as overhead (kernel fs/ext4/super.c, `ext4_calculate_overhead`).
     #[must_use]
     pub fn overhead_blocks(&self) -> u64 {
-        let copies = crate::units::to_u64(self.backup_groups.len()) * self.header_blocks();
-        copies + self.group_count * (2 + self.inode_table_blocks()) + self.journal.len()
+        let copies = to_u64(self.backup_groups.len()) * self.header_blocks();
+        self.geometry.first_block()
+            + copies
+            + self.group_count * (2 + self.inode_table_blocks())
+            + self.journal.len()
     }
 }
 
@@ -324,21 +305,52 @@ impl Layout {
 mod tests {
     use super::*;
 
+    use crate::config::spec::Journal;
+    use crate::formats::ext4::geometry::{Checksums, Features};
+
     const OPTIONS: Options = Options {
-        journal: true,
+        geometry: Geometry::STD,
+        journal: Journal::Default,
         inodes: None,
         reserved_percent: 5,
         resize_inode: true,
     };
 
-    fn fixed(bytes: u64) -> Layout {
+    fn of_blocks(block_count: u64, options: &Options) -> Layout {
         let demand = Demand {
             last_inode: 30,
             metadata_blocks: 5,
             data_blocks: 100,
             ..Demand::default()
         };
-        Layout::new("t", SizeRequest::Fixed(bytes), &demand, &OPTIONS).unwrap()
+        Layout::new("t", block_count, &demand, options).unwrap()
+    }
+
+    fn fixed(bytes: u64) -> Layout {
+        of_blocks(bytes / 4096, &OPTIONS)
+    }
+
+    /// Layouts of several groups, at each block size.
+    fn several() -> Vec<Layout> {
+        let mut layouts = vec![fixed(4 << 30), fixed(1 << 40)];
+        for (block_size, blocks) in [(1024, 700_000), (2048, 900_001)] {
+            for wide in [false, true] {
+                let features = Features {
+                    wide,
+                    checksums: Checksums::Metadata,
+                    ..Features::STD
+                };
+                let geometry = Geometry::new(block_size, 256, features);
+                layouts.push(of_blocks(
+                    blocks,
+                    &Options {
+                        geometry,
+                        ..OPTIONS
+                    },
+                ));
+            }
+        }
+        layouts
     }
 
     #[test]
@@ -371,92 +383,82 @@ mod tests {
     }
 
     #[test]
-    fn linear_and_physical_numbers_agree() {
-        let layout = fixed(4 << 30);
-        let mut linear = 0;
-        for group in 0..layout.group_count {
-            assert_eq!(layout.linear_start_of_group(group), linear);
-            let header = layout.header_blocks_of_group(group);
-            let own = layout.blocks_of_group(group) - header;
-            assert_eq!(layout.physical(linear), group * BLOCKS_PER_GROUP + header);
-            assert_eq!(
-                layout.physical(linear + own - 1),
-                group * BLOCKS_PER_GROUP + header + own - 1
+    fn numbers_equal_those_of_mke2fs_in_other_geometries() {
+        // The same with `-b`, `-I` and `-O 64bit`; its journal at 1 TiB is not followed here either.
+        for (block_size, inode_size, wide, bytes, reserved_gdt, inodes, journal, overhead) in [
+            (1024, 256, false, 64_u64 << 20, 255, 4096, 4096, 6422),
+            (1024, 256, false, 1 << 30, 256, 65_536, 16_384, 35_896),
+            (1024, 128, false, 700 << 20, 256, 45_056, 16_384, 24_793),
+            (2048, 256, false, 3 << 30, 512, 196_608, 16_384, 46_302),
+            (4096, 256, true, 8 << 30, 1023, 524_288, 16_384, 58_505),
+            (
+                4096,
+                512,
+                true,
+                1 << 40,
+                1024,
+                67_108_864,
+                32_768,
+                8_689_043 - 262_144 + 32_768,
+            ),
+        ] {
+            let features = Features {
+                wide,
+                ..Features::STD
+            };
+            let options = Options {
+                geometry: Geometry::new(block_size, inode_size, features),
+                ..OPTIONS
+            };
+            let layout = of_blocks(bytes / block_size, &options);
+            let found = (
+                layout.reserved_gdt_blocks,
+                layout.inodes_per_group * layout.group_count,
+                layout.journal.len(),
+                layout.overhead_blocks(),
             );
-            linear += own;
+            let expected = (reserved_gdt, inodes, journal, overhead);
+            assert_eq!(found, expected, "{block_size} {inode_size} {bytes}");
         }
-        assert_eq!(linear, layout.linear_capacity());
+    }
+
+    #[test]
+    fn linear_and_physical_numbers_agree() {
+        for layout in several() {
+            let mut linear = 0;
+            for group in 0..layout.group_count {
+                assert_eq!(layout.linear_start_of_group(group), linear);
+                let header = layout.header_blocks_of_group(group);
+                let own = layout.blocks_of_group(group) - header;
+                let first = layout.start_of_group(group) + header;
+                assert_eq!(layout.physical(linear), first);
+                assert_eq!(layout.physical(linear + own - 1), first + own - 1);
+                linear += own;
+            }
+            assert_eq!(linear, layout.linear_capacity());
+        }
     }
 
     #[test]
     fn inode_tables_are_contiguous() {
-        let layout = fixed(1 << 40);
-        for table in &layout.inode_tables {
-            assert!(layout.contiguous_from(*table) >= layout.inode_table_blocks());
+        for layout in several() {
+            for table in &layout.inode_tables {
+                assert!(layout.contiguous_from(*table) >= layout.inode_table_blocks());
+            }
+            assert!(layout.fits());
         }
-        assert!(layout.fits());
     }
 
     #[test]
-    fn a_last_group_without_room_is_left_out() {
-        let bytes = (32_768 * 3 + 40) * BLOCK_SIZE;
-        assert_eq!(fixed(bytes).block_count, 32_768 * 3);
-        assert_eq!(
-            fixed(bytes + 200 * BLOCK_SIZE).block_count,
-            32_768 * 3 + 240
-        );
-    }
-
-    #[test]
-    fn too_small_says_what_is_needed() {
-        let demand = Demand {
-            last_inode: 30,
-            metadata_blocks: 5,
-            data_blocks: 5000,
-            ..Demand::default()
-        };
-        let error =
-            Layout::new("home", SizeRequest::Fixed(16 << 20), &demand, &OPTIONS).unwrap_err();
-        let Ext4Error::TooSmall {
-            needed, available, ..
-        } = error
-        else {
-            panic!("{error}")
-        };
-        assert_eq!(available, 16 << 20);
-        let fitting = Layout::new("home", SizeRequest::Fixed(needed), &demand, &OPTIONS).unwrap();
-        assert!(fitting.fits());
-    }
-
-    #[test]
-    fn fit_leaves_the_free_blocks_asked_for() {
-        let options = Options {
-            reserved_percent: 0,
-            resize_inode: false,
-            ..OPTIONS
-        };
-        for (data, free) in [(10, 0), (40_000, 0), (40_000, 70_000), (3, 1)] {
-            let demand = Demand {
-                last_inode: 500,
-                metadata_blocks: 9,
-                data_blocks: data,
-                ..Demand::default()
+    fn long_journals_have_a_tree() {
+        for (bytes, tree_blocks) in [(64 << 20, 0), (512 << 20, 0), (1 << 30, 1), (39 << 30, 1)] {
+            let options = Options {
+                journal: Journal::Size(bytes),
+                ..OPTIONS
             };
-            let layout = Layout::new(
-                "t",
-                SizeRequest::Fit { free_blocks: free },
-                &demand,
-                &options,
-            )
-            .unwrap();
-            assert!(
-                layout.linear_capacity() - layout.trees.end >= free,
-                "{data} {free}"
-            );
-            assert!(
-                layout.linear_capacity() - layout.trees.end < free + 4096,
-                "{data} {free}"
-            );
+            let layout = of_blocks(1 << 30, &options);
+            assert_eq!(layout.journal.len(), bytes / 4096);
+            assert_eq!(layout.journal_tree.len(), tree_blocks, "{bytes}");
         }
     }
 }

@@ -1,44 +1,71 @@
 //! Numbers that follow from the size of a file system, as mke2fs chooses them.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "block numbers are below 2^32 and counts of groups below 2^17, in 64 bits"
+    reason = "block numbers are below 2^36 and counts of groups below 2^21, in 64 bits"
 )]
 
 use super::demand::{Demand, Options};
 use super::error::Ext4Error;
-use crate::formats::ext4::group_desc::GROUP_DESC_SIZE;
-use crate::formats::ext4::{BLOCK_SIZE, BLOCKS_PER_GROUP, FIRST_INODE, INODES_PER_BLOCK};
+use crate::config::spec::Journal;
+use crate::formats::ext4::geometry::Geometry;
 
-/// Block numbers of descriptors and inodes have 32 bits.
-const BLOCK_COUNT_MAX: u64 = 0xffff_ffff;
-/// Inodes of one group: as many as one bitmap block has bits.
-pub(super) const INODES_PER_GROUP_MAX: u64 = BLOCKS_PER_GROUP;
+/// The most blocks whose numbers have 32 bits, and the most inodes.
+pub(super) const COUNT_MAX_32: u64 = 0xffff_ffff;
 /// Bytes of the file system per inode, as mke2fs counts them.
 const BYTES_PER_INODE: u64 = 16_384;
+/// Inodes of a group are a multiple of this, as mke2fs has it, and at least twice as many: the first group holds all of
+/// the file system's own.
+const INODES_UNIT: u64 = 8;
 /// Blocks that the last group has besides its own copies, or it is left out (e2fsprogs lib/ext2fs/initialize.c).
 const LAST_GROUP_BLOCKS_MIN: u64 = 50;
 /// A file system grows to this many times its size without meta_bg (e2fsprogs, `calc_reserved_gdt_blocks`).
 const GROWTH_FACTOR: u64 = 1024;
-/// Blocks that one block of 32-bit pointers reaches.
-const POINTERS_PER_BLOCK: u64 = BLOCK_SIZE / 4;
-/// The largest journal: one extent.
-const JOURNAL_BLOCKS_MAX: u64 = 32_768;
-/// Below this many blocks (8 MiB) there is no journal (e2fsprogs, `ext2fs_default_journal_size`).
-const JOURNAL_FS_BLOCKS_MIN: u64 = 2048;
+/// The largest journal that is not asked for.
+const DEFAULT_JOURNAL_BLOCKS_MAX: u64 = 32_768;
+/// Below this many blocks there is no journal (e2fsprogs, `ext2fs_default_journal_size`).
+pub const JOURNAL_FS_BLOCKS_MIN: u64 = 2048;
 
-/// Fails beyond 32-bit block numbers.
-pub(super) fn check_block_count(label: &str, block_count: u64) -> Result<(), Ext4Error> {
-    if block_count <= BLOCK_COUNT_MAX {
+/// Block groups of this many blocks.
+pub(super) fn group_count(block_count: u64, geometry: &Geometry) -> u64 {
+    block_count
+        .saturating_sub(geometry.first_block())
+        .div_ceil(geometry.blocks_per_group())
+        .max(1)
+}
+
+/// Blocks at most: what block numbers reach, and what descriptors reach that fit a group with all that may be reserved
+/// behind them.
+fn block_count_max(geometry: &Geometry) -> u64 {
+    let descriptor_blocks =
+        geometry.blocks_per_group() - (1 + geometry.pointers_per_block() + LAST_GROUP_BLOCKS_MIN);
+    let groups = descriptor_blocks * geometry.descriptors_per_block();
+    let described = groups * geometry.blocks_per_group();
+    if geometry.features.wide {
+        described
+    } else {
+        described.min(COUNT_MAX_32)
+    }
+}
+
+/// Fails beyond what the geometry can address.
+pub(super) fn check_block_count(
+    label: &str,
+    block_count: u64,
+    geometry: &Geometry,
+) -> Result<(), Ext4Error> {
+    let limit = block_count_max(geometry);
+    if block_count <= limit {
         return Ok(());
     }
     Err(Ext4Error::TooLarge {
         label: label.to_owned(),
-        size: block_count.saturating_mul(BLOCK_SIZE),
-        limit: BLOCK_COUNT_MAX * BLOCK_SIZE,
+        size: block_count.saturating_mul(geometry.block_size()),
+        limit: limit.saturating_mul(geometry.block_size()),
+        block_size: geometry.block_size(),
     })
 }
 
-/// Inodes of each group: a multiple of 16, so that tables fill their blocks.
+/// Inodes of each group: as many as fill whole blocks of the tables.
 pub(super) fn inodes_per_group(
     label: &str,
     block_count: u64,
@@ -46,7 +73,8 @@ pub(super) fn inodes_per_group(
     demand: &Demand,
     options: &Options,
 ) -> Result<u64, Ext4Error> {
-    let needed = demand.last_inode.max(u64::from(FIRST_INODE));
+    let geometry = &options.geometry;
+    let needed = demand.last_inode;
     let wanted = match options.inodes {
         Some(inodes) if inodes < needed => {
             return Err(Ext4Error::TooFewInodes {
@@ -57,22 +85,29 @@ pub(super) fn inodes_per_group(
         }
         Some(inodes) => inodes,
         // A tenth more than the contents need, so that a guest can create files.
-        None => (needed + needed.div_ceil(10)).max(block_count * BLOCK_SIZE / BYTES_PER_INODE),
+        None => (needed + needed.div_ceil(10))
+            .max(block_count * geometry.block_size() / BYTES_PER_INODE),
     };
+    let unit = geometry.inodes_per_block().max(INODES_UNIT);
+    // A bitmap block has a bit for each, and inode numbers have 32 bits.
+    let most = geometry
+        .blocks_per_group()
+        .min(COUNT_MAX_32 / group_count / unit * unit);
     let per_group = wanted
         .div_ceil(group_count)
-        .next_multiple_of(INODES_PER_BLOCK)
-        .max(INODES_PER_BLOCK);
-    if per_group <= INODES_PER_GROUP_MAX {
+        .next_multiple_of(unit)
+        .max(2 * INODES_UNIT);
+    if per_group <= most {
         return Ok(per_group);
     }
-    if options.inodes.is_none() && needed <= group_count * INODES_PER_GROUP_MAX {
-        return Ok(INODES_PER_GROUP_MAX);
+    if options.inodes.is_none() && needed <= group_count * most {
+        return Ok(most);
     }
     Err(Ext4Error::TooManyInodes {
         label: label.to_owned(),
-        needed: wanted,
+        needed: options.inodes.unwrap_or(needed),
         groups: group_count,
+        per_group: most,
     })
 }
 
@@ -91,56 +126,72 @@ pub(super) fn backup_groups(group_count: u64) -> Vec<u64> {
     groups
 }
 
-/// Blocks kept behind the descriptors (e2fsprogs lib/ext2fs/initialize.c, `calc_reserved_gdt_blocks`).
-pub(super) fn reserved_gdt_blocks(block_count: u64, descriptor_blocks: u64) -> u64 {
-    let grown = (block_count * GROWTH_FACTOR).min(BLOCK_COUNT_MAX);
-    let descriptors_per_block = BLOCK_SIZE / GROUP_DESC_SIZE;
-    let grown_blocks = grown
-        .div_ceil(BLOCKS_PER_GROUP)
-        .div_ceil(descriptors_per_block);
+/// Blocks kept behind the descriptors (e2fsprogs lib/ext2fs/initialize.c, `calc_reserved_gdt_blocks`). Beyond 2^32
+/// blocks there are none: the pointers to them have 32 bits.
+pub(super) fn reserved_gdt_blocks(block_count: u64, options: &Options) -> u64 {
+    if !options.resize_inode {
+        return 0;
+    }
+    let geometry = &options.geometry;
+    let grown = (block_count * GROWTH_FACTOR).min(COUNT_MAX_32);
+    let grown_blocks = (grown - geometry.first_block())
+        .div_ceil(geometry.blocks_per_group())
+        .div_ceil(geometry.descriptors_per_block());
+    let descriptor_blocks =
+        group_count(block_count, geometry).div_ceil(geometry.descriptors_per_block());
     grown_blocks
         .saturating_sub(descriptor_blocks)
-        .min(POINTERS_PER_BLOCK)
+        .min(geometry.pointers_per_block())
 }
 
-/// The journal's size by the file system's (e2fsprogs lib/ext2fs/mkjournal.c, `ext2fs_default_journal_size`).
-pub(super) fn default_journal_blocks(block_count: u64) -> u64 {
-    match block_count {
-        0..JOURNAL_FS_BLOCKS_MIN => 0,
-        JOURNAL_FS_BLOCKS_MIN..32_768 => 1024,
-        32_768..262_144 => 4096,
-        262_144..524_288 => 8192,
-        524_288..4_194_304 => 16_384,
-        _ => JOURNAL_BLOCKS_MAX,
+/// Blocks of one copy of superblock, descriptors and their reserve.
+pub(super) fn header_blocks(block_count: u64, options: &Options) -> u64 {
+    let geometry = &options.geometry;
+    let descriptor_blocks =
+        group_count(block_count, geometry).div_ceil(geometry.descriptors_per_block());
+    1 + descriptor_blocks + reserved_gdt_blocks(block_count, options)
+}
+
+/// Blocks of the journal: what was asked for, or by the file system's size (e2fsprogs lib/ext2fs/mkjournal.c,
+/// `ext2fs_default_journal_size`).
+pub(super) fn journal_blocks(block_count: u64, options: &Options) -> u64 {
+    match options.journal {
+        Journal::None => 0,
+        Journal::Size(bytes) => bytes.div_ceil(options.geometry.block_size()),
+        Journal::Default => match block_count {
+            0..JOURNAL_FS_BLOCKS_MIN => 0,
+            JOURNAL_FS_BLOCKS_MIN..32_768 => 1024,
+            32_768..262_144 => 4096,
+            262_144..524_288 => 8192,
+            524_288..4_194_304 => 16_384,
+            _ => DEFAULT_JOURNAL_BLOCKS_MAX,
+        },
     }
 }
 
-/// Blocks that a last group takes for its own copy and must have besides.
-fn last_group_blocks_min(block_count: u64, options: &Options) -> u64 {
-    let group_count = block_count.div_ceil(BLOCKS_PER_GROUP);
-    let descriptor_blocks = (group_count * GROUP_DESC_SIZE).div_ceil(BLOCK_SIZE);
-    let reserved = if options.resize_inode {
-        reserved_gdt_blocks(block_count, descriptor_blocks)
-    } else {
-        0
-    };
+/// Blocks of the last of several groups, 0 if it is whole; and how many more it must have to be worth its own copies.
+fn last_group(block_count: u64, options: &Options) -> (u64, u64) {
+    let geometry = &options.geometry;
+    let group_count = group_count(block_count, geometry);
+    let blocks = (block_count.saturating_sub(geometry.first_block())) % geometry.blocks_per_group();
+    if group_count == 1 || blocks == 0 {
+        return (0, 0);
+    }
     let has_copy = backup_groups(group_count).last() == Some(&(group_count - 1));
     let header = if has_copy {
-        1 + descriptor_blocks + reserved
+        header_blocks(block_count, options)
     } else {
         0
     };
-    header + LAST_GROUP_BLOCKS_MIN
+    let missing = (header + LAST_GROUP_BLOCKS_MIN).saturating_sub(blocks);
+    (blocks, missing)
 }
 
 /// Leaves out a last group that would hold little more than its own copies.
 pub(super) fn without_stub_group(block_count: u64, options: &Options) -> u64 {
-    let last_group_blocks = block_count % BLOCKS_PER_GROUP;
-    let is_stub = block_count > BLOCKS_PER_GROUP
-        && last_group_blocks > 0
-        && last_group_blocks < last_group_blocks_min(block_count, options);
-    if is_stub {
-        block_count - last_group_blocks
+    let (blocks, missing) = last_group(block_count, options);
+    if missing > 0 {
+        block_count - blocks
     } else {
         block_count
     }
@@ -148,10 +199,11 @@ pub(super) fn without_stub_group(block_count: u64, options: &Options) -> u64 {
 
 /// Fills up a last group that would hold little more than its own copies.
 pub(super) fn with_whole_last_group(block_count: u64, options: &Options) -> u64 {
-    let last_group_blocks = block_count % BLOCKS_PER_GROUP;
-    if block_count <= BLOCKS_PER_GROUP || last_group_blocks == 0 {
-        return block_count;
-    }
-    let missing = last_group_blocks_min(block_count, options).saturating_sub(last_group_blocks);
+    let (_, missing) = last_group(block_count, options);
     block_count + missing
+}
+
+/// The blocks of whole groups, as many as `groups`.
+pub(super) fn whole_groups(groups: u64, geometry: &Geometry) -> u64 {
+    geometry.first_block() + groups * geometry.blocks_per_group()
 }

@@ -3,7 +3,7 @@
 //! Invariant: every block has exactly one place, and a run of places ends where the object or its group does.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "block numbers are below 2^32, in 64 bits"
+    reason = "block numbers are below 2^36, in 64 bits"
 )]
 
 use super::alloc::TreeBlocks;
@@ -11,18 +11,19 @@ use super::layout::Zone;
 use super::nesting::Item;
 use super::plan::Ext4Plan;
 use crate::formats::ext4::group_desc::{EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT};
-use crate::formats::ext4::{BLOCKS_PER_GROUP, INODES_PER_BLOCK};
 use crate::synth::tree::{NodeId, NodeKind};
-use crate::units::{low32, to_u64, to_usize};
+use crate::units::{low32, to_u64};
 
 /// What lies in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A superblock; in group 0 the boot sector is in the same block.
+    /// The block before group 0, for the boot sector alone; only with blocks of 1024 bytes.
+    Boot,
+    /// A superblock; in group 0 of larger blocks the boot sector is in the same block.
     Superblock {
         group: u64,
     },
-    /// Group descriptors, those from `index` times 128 on.
+    /// Group descriptors, those from `index` times as many as fit a block on.
     GroupDescriptors {
         index: u64,
     },
@@ -44,6 +45,13 @@ pub(super) enum Place {
     /// Pointers to the reserved descriptor blocks.
     Indirect,
     Journal {
+        index: u64,
+    },
+    /// A leaf of the journal's extent tree.
+    JournalTree {
+        index: u64,
+    },
+    Orphans {
         index: u64,
     },
     Directory {
@@ -80,8 +88,15 @@ pub(super) struct Placed {
 impl Ext4Plan {
     /// What lies in a block of the file system.
     pub(super) fn resolve(&self, block: u64) -> Placed {
-        let group = block / BLOCKS_PER_GROUP;
-        let within = block % BLOCKS_PER_GROUP;
+        let geometry = &self.layout.geometry;
+        let Some(in_groups) = block.checked_sub(geometry.first_block()) else {
+            return Placed {
+                place: Place::Boot,
+                block_count: 1,
+            };
+        };
+        let group = in_groups / geometry.blocks_per_group();
+        let within = in_groups % geometry.blocks_per_group();
         let header = self.layout.header_blocks_of_group(group);
         if within < header {
             return self.resolve_header(group, within);
@@ -96,9 +111,12 @@ impl Ext4Plan {
 
     /// The linear number of a block that is in no copy.
     fn linear(&self, block: u64) -> u64 {
-        let group = block / BLOCKS_PER_GROUP;
-        let header = self.layout.header_blocks_of_group(group);
-        self.layout.linear_start_of_group(group) + block % BLOCKS_PER_GROUP - header
+        let geometry = &self.layout.geometry;
+        let in_groups = block - geometry.first_block();
+        let group = in_groups / geometry.blocks_per_group();
+        let within = in_groups % geometry.blocks_per_group();
+        self.layout.linear_start_of_group(group) + within
+            - self.layout.header_blocks_of_group(group)
     }
 
     /// Whether a block is known to be zero, and for how many from there on that answer holds.
@@ -117,9 +135,10 @@ impl Ext4Plan {
                 self.layout.metadata.start + self.allocation.end_of_siblings_metadata(node)
             }
             Place::InodeTable { first_inode, .. } => {
+                let inodes_per_block = self.layout.geometry.inodes_per_block();
                 let mut used = self.allocation.inodes_from(first_inode.into());
                 let last = used.next().map_or(0, |(_, end)| end - 1);
-                let blocks = last.saturating_sub(first_inode.into()) / INODES_PER_BLOCK + 1;
+                let blocks = last.saturating_sub(first_inode.into()) / inodes_per_block + 1;
                 return (false, blocks.clamp(count, placed.block_count));
             }
             _ => return (false, count),
@@ -163,6 +182,10 @@ impl Ext4Plan {
             in_zone(layout.inode_bitmaps, |group| Place::InodeBitmap { group })
         } else if layout.journal.contains(linear) {
             in_zone(layout.journal, |index| Place::Journal { index })
+        } else if layout.journal_tree.contains(linear) {
+            in_zone(layout.journal_tree, |index| Place::JournalTree { index })
+        } else if layout.orphan.contains(linear) {
+            in_zone(layout.orphan, |index| Place::Orphans { index })
         } else if layout.indirect.contains(linear) {
             in_zone(layout.indirect, |_| Place::Indirect)
         } else if layout.xattrs.contains(linear) {
@@ -191,7 +214,9 @@ impl Ext4Plan {
         let index = linear - layout.inode_tables[group];
         if index < layout.inode_table_blocks() {
             let group = to_u64(group);
-            let first_inode = low32(group * layout.inodes_per_group + index * INODES_PER_BLOCK + 1);
+            let first_inode = low32(
+                group * layout.inodes_per_group + index * layout.geometry.inodes_per_block() + 1,
+            );
             let block_count = layout.inode_table_blocks() - index;
             return Placed {
                 place: Place::InodeTable { group, first_inode },
@@ -264,12 +289,10 @@ impl Ext4Plan {
 
     fn resolve_tree(&self, linear: u64) -> Placed {
         let relative = linear - self.layout.trees.start;
-        let Some((node, tree)) = self.allocation.tree_with_block(relative) else {
-            return Placed {
-                place: Place::Free,
-                block_count: self.layout.trees.end - linear,
-            };
-        };
+        let (node, tree) = self
+            .allocation
+            .tree_with_block(relative)
+            .expect("the zone holds extent trees and nothing else");
         let index = relative - tree.start;
         Placed {
             place: Place::ExtentTree { node, tree, index },
@@ -280,7 +303,10 @@ impl Ext4Plan {
     /// Blocks from a place on that are zero, or that are not: `(zero, count)`, at most `placed.block_count`.
     pub(super) fn zero_run(&self, placed: Placed) -> (bool, u64) {
         let all = placed.block_count;
-        let flag = |group: u64, flag: u16| self.groups[to_usize(group)].flags & flag != 0;
+        let uninit = |group, flag| {
+            let (uninit, count) = self.groups.uninit_run(group, flag);
+            (uninit, count.min(all))
+        };
         match placed.place {
             Place::Free => (true, all),
             Place::Journal { index: 0 } => (false, 1),
@@ -288,36 +314,23 @@ impl Ext4Plan {
             Place::ReservedGdt { group } => {
                 (group != 0 || self.layout.backup_groups.len() == 1, all)
             }
-            Place::BlockBitmap { group } => (
-                flag(group, EXT4_BG_BLOCK_UNINIT),
-                self.same_flags(group, all, EXT4_BG_BLOCK_UNINIT),
-            ),
-            Place::InodeBitmap { group } => (
-                flag(group, EXT4_BG_INODE_UNINIT),
-                self.same_flags(group, all, EXT4_BG_INODE_UNINIT),
-            ),
+            Place::BlockBitmap { group } => uninit(group, EXT4_BG_BLOCK_UNINIT),
+            Place::InodeBitmap { group } => uninit(group, EXT4_BG_INODE_UNINIT),
             Place::InodeTable { first_inode, .. } => self.zero_run_of_table(first_inode, all),
             _ => (false, all),
         }
     }
 
-    /// Groups from `group` on, at most `max`, that agree in a flag.
-    fn same_flags(&self, group: u64, max: u64, flag: u16) -> u64 {
-        let start = to_usize(group);
-        let first = self.groups[start].flags & flag;
-        let same = self.groups[start..]
-            .iter()
-            .take_while(|other| other.flags & flag == first)
-            .count();
-        to_u64(same).min(max)
-    }
-
     fn zero_run_of_table(&self, first_inode: u32, max: u64) -> (bool, u64) {
-        // The reserved inodes of the first block count as used.
+        // The file system's own inodes count as used, the reserved ones among them that are zero.
+        if first_inode <= self.layout.last_own_inode() {
+            return (false, 1);
+        }
         match self.allocation.next_used_inode(first_inode) {
             None => (true, max),
             Some(used) => {
-                let zero_blocks = u64::from(used - first_inode) / INODES_PER_BLOCK;
+                let inodes_per_block = self.layout.geometry.inodes_per_block();
+                let zero_blocks = u64::from(used - first_inode) / inodes_per_block;
                 if zero_blocks == 0 {
                     (false, 1)
                 } else {

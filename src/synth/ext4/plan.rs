@@ -4,24 +4,26 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::alloc::{Allocation, extents};
+use super::alloc::Allocation;
 use super::demand::{Options, SizeRequest};
 use super::error::Ext4Error;
+use super::fit::Sizing;
 use super::layout::Layout;
 use super::limits;
 use super::nesting::Slack;
+use super::numbers::COUNT_MAX_32;
+use super::render::zone_root;
 use super::source::Ext4;
-use super::usage::{self, GroupUsage};
-use crate::config::spec::Ext4Spec;
-use crate::formats::ext4::BLOCK_SIZE;
+use super::usage::Groups;
+use crate::config::spec::{Ext4Spec, FeatureSet, Journal};
 use crate::formats::ext4::checksum::Checksum;
-use crate::formats::ext4::extent::{self, Entries};
+use crate::formats::ext4::geometry::{Checksums, Features, Geometry};
 use crate::formats::ext4::htree::HashSeed;
 use crate::formats::ext4::superblock::{JournalBackup, Superblock};
 use crate::synth::host_file::HostFiles;
 use crate::synth::mistakes::Mistakes;
 use crate::synth::tree::{NodeId, Tree};
-use crate::units::{SECTOR_SIZE, low32, to_u64};
+use crate::units::low32;
 
 /// Percent kept for root in a file system of given size, as mke2fs has it.
 const DEFAULT_RESERVED_PERCENT: u8 = 5;
@@ -33,6 +35,8 @@ const TIME_MAX: u64 = (1 << 40) - 1;
 pub struct Ext4Params<'a> {
     /// `[partition.ext4]`.
     pub spec: &'a Ext4Spec,
+    /// What the partition is called in messages.
+    pub name: &'a str,
     /// Volume name, at most 16 bytes.
     pub label: &'a str,
     /// UUID.
@@ -49,7 +53,7 @@ pub struct Ext4Plan {
     pub(super) tree: Tree,
     pub(super) layout: Layout,
     pub(super) allocation: Allocation,
-    pub(super) groups: Vec<GroupUsage>,
+    pub(super) groups: Groups,
     pub(super) superblock: Superblock,
     pub(super) seed: Checksum,
     pub(super) time: i64,
@@ -66,7 +70,8 @@ impl Ext4Plan {
         let seed = Checksum::of_uuid(params.uuid.as_bytes());
         let fixed = matches!(params.size, SizeRequest::Fixed(_));
         let default_percent = if fixed { DEFAULT_RESERVED_PERCENT } else { 0 };
-        let options = Options {
+        let mut options = Options {
+            geometry: geometry(params.spec),
             journal: params.spec.journal,
             inodes: params.spec.inodes.map(u64::from),
             reserved_percent: params
@@ -76,12 +81,20 @@ impl Ext4Plan {
                 .into(),
             resize_inode: fixed,
         };
-        let mut allocation = Allocation::new(&tree, hash_seed).map_err(|first| {
-            let all = limits::mistakes_of(&tree);
-            if all.is_empty() { first.into() } else { all }
-        })?;
-        let layout = lay_out(&mut allocation, &tree, params, &options)?;
-        let groups = usage::of_groups(&tree, &layout, &allocation, seed);
+        let mut allocation =
+            Allocation::new(&tree, hash_seed, options.geometry).map_err(|first| {
+                let all = limits::mistakes_of(&tree, params.spec);
+                if all.is_empty() { first.into() } else { all }
+            })?;
+        let layout = match layout(&tree, &mut allocation, params, &options) {
+            // Only the descriptors differ with 64bit, so that nothing needs to be numbered again.
+            Err(Ext4Error::TooLarge { .. }) if is_narrow(&options, params.size) => {
+                options.geometry = options.geometry.widened();
+                layout(&tree, &mut allocation, params, &options)?
+            }
+            other => other?,
+        };
+        let groups = Groups::new(&tree, &layout, &allocation, bitmap_seed(&layout, seed));
         let superblock = superblock(params, &layout, &groups, hash_seed_bytes);
         Ok(Self {
             tree,
@@ -92,6 +105,12 @@ impl Ext4Plan {
             seed,
             time: params.time,
         })
+    }
+
+    /// Bytes of a block.
+    #[must_use]
+    pub const fn block_size(&self) -> u64 {
+        self.layout.geometry.block_size()
     }
 
     /// Number of blocks.
@@ -109,7 +128,7 @@ impl Ext4Plan {
     /// The sectors of a file's blocks, counted from the start of the partition, in the order of the file.
     #[must_use]
     pub fn sectors_of(&self, id: NodeId) -> Vec<u64> {
-        let sectors_per_block = BLOCK_SIZE / SECTOR_SIZE;
+        let sectors_per_block = self.layout.geometry.sectors_per_block();
         self.allocation
             .extents(&self.layout, &self.tree, id)
             .flat_map(|extent| {
@@ -145,7 +164,7 @@ impl Ext4Plan {
             .free_blocks
             .saturating_sub(self.superblock.reserved_blocks);
         (
-            u64::from(free).saturating_mul(BLOCK_SIZE),
+            free.saturating_mul(self.block_size()),
             self.superblock.free_inodes,
             self.superblock.inode_count,
         )
@@ -155,20 +174,53 @@ impl Ext4Plan {
     #[must_use]
     pub const fn slack(&self) -> (Slack, u64) {
         let blocks = self.allocation.demand.slack_blocks;
-        (self.allocation.slack, blocks.saturating_mul(BLOCK_SIZE))
+        (
+            self.allocation.slack,
+            blocks.saturating_mul(self.block_size()),
+        )
     }
 
     /// Bytes of the journal; 0 if there is none.
     #[must_use]
     pub const fn journal_len(&self) -> u64 {
-        self.layout.journal.len().saturating_mul(BLOCK_SIZE)
+        self.layout.journal.len().saturating_mul(self.block_size())
     }
 }
 
+/// Sizes and features as the config asks for them.
+pub(super) fn geometry(spec: &Ext4Spec) -> Geometry {
+    let features = match spec.features {
+        FeatureSet::Std => Features::STD,
+        FeatureSet::Modern => Features {
+            wide: true,
+            checksum_seed: true,
+            // Without a journal the kernel keeps no orphans.
+            orphan_file: spec.journal != Journal::None,
+            ..Features::STD
+        },
+        FeatureSet::Compat => Features {
+            checksums: Checksums::Descriptors,
+            ..Features::STD
+        },
+    };
+    Geometry::new(spec.block_size.into(), spec.inode_size.into(), features)
+}
+
+/// Whether a file system is beyond the limit of block numbers of 32 bits and may have wider ones.
+fn is_narrow(options: &Options, size: SizeRequest) -> bool {
+    let wants_more = match size {
+        SizeRequest::Fixed(bytes) => {
+            bytes > COUNT_MAX_32.saturating_mul(options.geometry.block_size())
+        }
+        SizeRequest::Fit { .. } => true,
+    };
+    wants_more && !options.geometry.features.wide
+}
+
 /// The layout with as much slack as asked for, or the most below it that fits and is moderate.
-fn lay_out(
-    allocation: &mut Allocation,
+fn layout(
     tree: &Tree,
+    allocation: &mut Allocation,
     params: &Ext4Params<'_>,
     options: &Options,
 ) -> Result<Layout, Ext4Error> {
@@ -182,51 +234,33 @@ fn lay_out(
         if !is_last && !allocation.is_moderate() {
             continue;
         }
-        let layout =
-            Layout::new(params.label, params.size, &allocation.demand, options).and_then(|_| {
-                allocation.settle(tree);
-                with_extent_trees(allocation, tree, params, options)
-            });
+        allocation.settle(tree);
+        let mut sizing = Sizing {
+            label: params.name,
+            demand: allocation.demand,
+            options,
+            place_trees: &mut |layout| allocation.place_trees(tree, layout),
+        };
+        let layout = sizing.layout(params.size);
         if is_last || layout.is_ok() {
             return layout;
         }
     }
 }
 
-/// The layout when every node has its place.
-fn with_extent_trees(
-    allocation: &mut Allocation,
-    tree: &Tree,
-    params: &Ext4Params<'_>,
-    options: &Options,
-) -> Result<Layout, Ext4Error> {
-    loop {
-        let mut layout = Layout::new(params.label, params.size, &allocation.demand, options)?;
-        // Where blocks lie decides how many extents files have, and those may need blocks themselves. The zone only
-        // grows from round to round, so this ends; what the last round does not need stays free.
-        let needed = allocation.place_trees(tree, &layout);
-        if needed <= layout.trees.len() {
-            layout.trees.end = layout.trees.start.saturating_add(needed);
-            return Ok(layout);
-        }
-        allocation.demand.tree_blocks = needed;
-    }
+/// The seed of bitmaps' checksums, if they have any.
+fn bitmap_seed(layout: &Layout, seed: Checksum) -> Option<Checksum> {
+    layout.geometry.has_checksums().then_some(seed)
 }
 
 fn superblock(
     params: &Ext4Params<'_>,
     layout: &Layout,
-    groups: &[GroupUsage],
+    groups: &Groups,
     hash_seed: [u8; 16],
 ) -> Superblock {
-    let used_blocks: u64 = groups
-        .iter()
-        .map(|group| u64::from(group.used_blocks))
-        .sum();
-    let used_inodes: u64 = groups
-        .iter()
-        .map(|group| u64::from(group.used_inodes))
-        .sum();
+    let (used_in_groups, used_inodes) = groups.used();
+    let used_blocks = used_in_groups.saturating_add(layout.geometry.first_block());
     let inode_count = layout.group_count.saturating_mul(layout.inodes_per_group);
     let mut label = [0; 16];
     for (to, from) in label.iter_mut().zip(params.label.bytes()) {
@@ -234,10 +268,11 @@ fn superblock(
     }
     let to_u32 = |value: u64| u32::try_from(value).expect("the layout keeps counts below 2^32");
     Superblock {
-        inode_count: to_u32(inode_count.min(u32::MAX.into())),
-        block_count: to_u32(layout.block_count),
-        reserved_blocks: to_u32(layout.reserved_blocks),
-        free_blocks: to_u32(layout.block_count.saturating_sub(used_blocks)),
+        geometry: layout.geometry,
+        inode_count: to_u32(inode_count),
+        block_count: layout.block_count,
+        reserved_blocks: layout.reserved_blocks,
+        free_blocks: layout.block_count.saturating_sub(used_blocks),
         free_inodes: to_u32(inode_count.saturating_sub(used_inodes)),
         inodes_per_group: to_u32(layout.inodes_per_group),
         reserved_gdt_blocks: crate::units::low16(low32(layout.reserved_gdt_blocks)),
@@ -246,7 +281,9 @@ fn superblock(
         hash_seed,
         time: u64::try_from(params.time).unwrap_or(0).min(TIME_MAX),
         journal: journal_backup(layout),
-        overhead_blocks: to_u32(layout.overhead_blocks()),
+        has_orphan_file: layout.orphan.len() > 0,
+        // Only a hint to `statfs`, which the kernel computes itself.
+        overhead_blocks: u32::try_from(layout.overhead_blocks()).unwrap_or(0),
     }
 }
 
@@ -255,17 +292,10 @@ fn journal_backup(layout: &Layout) -> Option<JournalBackup> {
         return None;
     }
     Some(JournalBackup {
-        i_block: journal_root(layout),
-        size: layout.journal.len().saturating_mul(BLOCK_SIZE),
+        i_block: zone_root(layout, layout.journal, layout.journal_tree),
+        size: layout
+            .journal
+            .len()
+            .saturating_mul(layout.geometry.block_size()),
     })
-}
-
-/// The journal's extents; it is at most 32,768 blocks, which at most two copies interrupt.
-pub(super) fn journal_root(layout: &Layout) -> [u8; 60] {
-    let all: Vec<_> = extents(layout, layout.journal).collect();
-    debug_assert!(
-        to_u64(all.len()) <= 4,
-        "the journal's extents fit its inode"
-    );
-    extent::root(Entries::Leaf(&all))
 }

@@ -3,29 +3,32 @@
 //! Invariant: rendering needs nothing but the plan, does no I/O and cannot fail.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "block numbers are below 2^32 and offsets within blocks below 2^12, in 64 bits"
+    reason = "block numbers are below 2^36 and offsets within blocks below 2^12, in 64 bits"
 )]
 
 use zerocopy::IntoBytes;
 
-use super::alloc::TreeBlocks;
+use super::alloc::{ExtentTree, TreeBlocks, extents};
+use super::layout::{Layout, Zone};
 use super::place::Place;
-use super::plan::{Ext4Plan, journal_root};
+use super::plan::Ext4Plan;
 use super::usage;
+use crate::formats::ext4::checksum::Checksum;
 use crate::formats::ext4::dir::{self, DirEntry, FileType};
-use crate::formats::ext4::extent::{self, BLOCK_EXTENTS_MAX, Entries, Extent, ExtentIndex};
+use crate::formats::ext4::extent::{
+    self, Entries, Extent, ExtentIndex, INLINE_EXTENTS_MAX, block_extents_max,
+};
+use crate::formats::ext4::geometry::Checksums;
 use crate::formats::ext4::group_desc::{
-    EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT, GROUP_DESC_SIZE, GroupDesc,
+    DescriptorSeed, EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT, GroupDesc,
 };
 use crate::formats::ext4::inode::{
     self, EXT4_EXTENTS_FL, EXT4_IMMUTABLE_FL, EXT4_INDEX_FL, I_BLOCK_LEN, Inode, S_IFBLK, S_IFCHR,
     S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK,
 };
-use crate::formats::ext4::superblock::PRIMARY_OFFSET;
-use crate::formats::ext4::xattr::{self, IN_INODE_LEN};
+use crate::formats::ext4::superblock::SUPERBLOCK_LEN;
 use crate::formats::ext4::{
-    BLOCK_LEN, BLOCK_SIZE, BLOCKS_PER_GROUP, Block, INODE_SIZE, JOURNAL_INODE, RESIZE_INODE,
-    ROOT_INODE, htree, journal,
+    JOURNAL_INODE, ORPHAN_INODE, RESIZE_INODE, ROOT_INODE, htree, journal, orphan, xattr,
 };
 use crate::synth::tree::{NodeId, NodeKind, Special};
 use crate::units::{low16, low32, to_u64, to_usize};
@@ -34,88 +37,101 @@ use crate::units::{low16, low32, to_u64, to_usize};
 const LINK_MAX: u32 = 65_000;
 
 impl Ext4Plan {
-    /// Renders a block of metadata; zeros for blocks of data and free ones.
-    pub(super) fn render(&self, place: Place) -> Block {
+    /// Renders a block of metadata into zeros of a block's length; leaves them for blocks of data and free ones.
+    /// `number` is the block's own.
+    pub(super) fn render(&self, place: Place, number: u64, block: &mut [u8]) {
         match place {
-            Place::Superblock { group } => self.render_superblock(group),
-            Place::GroupDescriptors { index } => self.render_descriptors(index),
+            Place::Superblock { group } => self.render_superblock(group, block),
+            Place::GroupDescriptors { index } => self.render_descriptors(index, block),
+            // The copies are never written to.
+            Place::ReservedGdt { group: 0 } => self.render_reserved_gdt(number, block),
             Place::BlockBitmap { group }
-                if self.groups[to_usize(group)].flags & EXT4_BG_BLOCK_UNINIT == 0 =>
+                if self.groups.of(group).flags & EXT4_BG_BLOCK_UNINIT == 0 =>
             {
-                usage::block_bitmap(&self.tree, &self.layout, &self.allocation, group)
+                usage::block_bitmap(block, &self.tree, &self.layout, &self.allocation, group);
             }
             Place::InodeBitmap { group }
-                if self.groups[to_usize(group)].flags & EXT4_BG_INODE_UNINIT == 0 =>
+                if self.groups.of(group).flags & EXT4_BG_INODE_UNINIT == 0 =>
             {
-                usage::inode_bitmap(&self.layout, &self.allocation, group)
+                usage::inode_bitmap(block, &self.layout, &self.allocation, group);
             }
-            Place::InodeTable { first_inode, .. } => self.render_inodes(first_inode),
-            Place::Indirect => self.render_indirect(),
+            Place::InodeTable { first_inode, .. } => self.render_inodes(first_inode, block),
+            Place::Indirect => self.render_indirect(block),
             Place::Journal { index: 0 } => {
-                journal::empty(self.superblock.uuid, low32(self.layout.journal.len()))
+                let len = low32(self.layout.journal.len());
+                journal::empty(block, self.superblock.uuid, len);
             }
-            Place::Directory { node, index } => self.render_directory(node, to_usize(index)),
-            Place::Symlink { node } => self.render_symlink(node),
+            Place::JournalTree { index } => self.render_journal_tree(index, block),
+            Place::Orphans { .. } => orphan::empty(block, self.seed_of(ORPHAN_INODE), number),
+            Place::Directory { node, index } => {
+                self.render_directory(node, to_usize(index), block);
+            }
+            Place::Symlink { node } => self.render_symlink(node, block),
             Place::Xattrs { index } => {
                 let (attributes, sharers) = self.allocation.xattrs.block(index);
-                let block = self.layout.physical(self.layout.xattrs.start + index);
-                xattr::block(attributes, sharers, self.seed, block)
+                xattr::block(block, attributes, sharers, self.seed(), number);
             }
-            Place::ExtentTree { node, tree, index } => self.render_tree(node, tree, index),
-            Place::ReservedGdt { .. }
+            Place::ExtentTree { node, tree, index } => self.render_tree(node, tree, index, block),
+            Place::Boot
+            | Place::ReservedGdt { .. }
             | Place::BlockBitmap { .. }
             | Place::InodeBitmap { .. }
             | Place::Journal { .. }
             | Place::Data { .. }
-            | Place::Free => [0; BLOCK_LEN],
+            | Place::Free => {}
         }
+    }
+
+    /// The seed of checksums, if structures have them.
+    fn seed(&self) -> Option<Checksum> {
+        self.layout.geometry.has_checksums().then_some(self.seed)
+    }
+
+    /// The seed of an inode's own structures.
+    fn seed_of(&self, inode_number: u32) -> Option<Checksum> {
+        self.seed().map(|seed| seed.of_inode(inode_number))
     }
 
     /// Primary reserved descriptor blocks point to their copies (e2fsprogs lib/ext2fs/res_gdt.c).
-    pub(super) fn render_reserved_gdt(&self, block: u64) -> Block {
-        let copies = self
-            .layout
-            .backup_groups
-            .iter()
-            .skip(1)
-            .map(|group| block + group * BLOCKS_PER_GROUP);
-        pointers(copies)
-    }
-
-    fn render_superblock(&self, group: u64) -> Block {
-        let mut block = [0; BLOCK_LEN];
-        let raw = self.superblock.to_raw(low32(group));
-        let offset = if group == 0 { PRIMARY_OFFSET } else { 0 };
-        block[offset..offset + 1024].copy_from_slice(raw.as_bytes());
-        block
-    }
-
-    fn render_descriptors(&self, index: u64) -> Block {
-        let mut block = [0; BLOCK_LEN];
-        let per_block = BLOCK_SIZE / GROUP_DESC_SIZE;
-        let groups = (index * per_block)..self.layout.group_count;
-        for (slot, group) in block
-            .chunks_exact_mut(to_usize(GROUP_DESC_SIZE))
-            .zip(groups)
-        {
-            slot.copy_from_slice(
-                self.descriptor(group)
-                    .to_raw(self.seed, low32(group))
-                    .as_bytes(),
-            );
+    fn render_reserved_gdt(&self, number: u64, block: &mut [u8]) {
+        let blocks_per_group = self.layout.geometry.blocks_per_group();
+        let copies = self.layout.backup_groups.iter().skip(1);
+        for (slot, group) in block.chunks_exact_mut(4).zip(copies) {
+            let copy = number + group * blocks_per_group;
+            slot.copy_from_slice(&low32(copy).to_le_bytes());
         }
-        block
+    }
+
+    fn render_superblock(&self, group: u64, block: &mut [u8]) {
+        let raw = self.superblock.to_raw(low32(group));
+        let offset = to_usize(self.layout.superblock_offset(group));
+        block[offset..][..SUPERBLOCK_LEN].copy_from_slice(raw.as_bytes());
+    }
+
+    fn render_descriptors(&self, index: u64, block: &mut [u8]) {
+        let geometry = &self.layout.geometry;
+        let first = index * geometry.descriptors_per_block();
+        let seed = match geometry.features.checksums {
+            Checksums::Metadata => DescriptorSeed::Crc32c(self.seed),
+            Checksums::Descriptors => DescriptorSeed::Crc16(self.superblock.uuid),
+        };
+        for (slot, group) in block
+            .chunks_exact_mut(to_usize(geometry.descriptor_size()))
+            .zip(first..self.layout.group_count)
+        {
+            self.descriptor(group).write(slot, seed, low32(group));
+        }
     }
 
     fn descriptor(&self, group: u64) -> GroupDesc {
         let layout = &self.layout;
-        let usage = &self.groups[to_usize(group)];
+        let usage = self.groups.of(group);
         let free_blocks = low32(layout.blocks_of_group(group)) - usage.used_blocks;
         let free_inodes = low32(layout.inodes_per_group) - usage.used_inodes;
         GroupDesc {
-            block_bitmap: low32(layout.physical(layout.block_bitmaps.start + group)),
-            inode_bitmap: low32(layout.physical(layout.inode_bitmaps.start + group)),
-            inode_table: low32(layout.physical(layout.inode_tables[to_usize(group)])),
+            block_bitmap: layout.physical(layout.block_bitmaps.start + group),
+            inode_bitmap: layout.physical(layout.inode_bitmaps.start + group),
+            inode_table: layout.physical(layout.inode_tables[to_usize(group)]),
             free_blocks: low16(free_blocks),
             free_inodes: low16(free_inodes),
             directories: low16(usage.directories),
@@ -128,35 +144,38 @@ impl Ext4Plan {
 
     /// The double-indirect block of the resize inode: its entries are the primary reserved blocks, each at its place
     /// modulo the pointers of a block.
-    fn render_indirect(&self) -> Block {
-        let mut block = [0; BLOCK_LEN];
-        let pointers_per_block = BLOCK_SIZE / 4;
+    fn render_indirect(&self, block: &mut [u8]) {
+        let geometry = &self.layout.geometry;
         for reserved in 0..self.layout.reserved_gdt_blocks {
             let number = self.layout.descriptor_blocks + reserved;
-            let at = to_usize(number % pointers_per_block * 4);
-            block[at..at + 4].copy_from_slice(&low32(number + 1).to_le_bytes());
+            let at = to_usize(number % geometry.pointers_per_block() * 4);
+            let pointer = low32(geometry.first_block() + 1 + number);
+            block[at..at + 4].copy_from_slice(&pointer.to_le_bytes());
         }
-        block
     }
 
-    fn render_inodes(&self, first_inode: u32) -> Block {
-        let mut block = [0; BLOCK_LEN];
+    fn render_inodes(&self, first_inode: u32, block: &mut [u8]) {
+        let geometry = &self.layout.geometry;
         for (slot, inode_number) in block
-            .chunks_exact_mut(to_usize(INODE_SIZE))
+            .chunks_exact_mut(geometry.inode_len())
             .zip(first_inode..)
         {
             if let Some(inode) = self.inode(inode_number) {
-                slot.copy_from_slice(inode.to_raw(self.seed, inode_number).as_bytes());
+                inode.write(slot, geometry, self.seed_of(inode_number));
             }
         }
-        block
     }
 
-    fn inode(&self, inode_number: u32) -> Option<Inode> {
+    fn inode(&self, inode_number: u32) -> Option<Inode<'_>> {
         match inode_number {
             RESIZE_INODE if self.layout.reserved_gdt_blocks > 0 => Some(self.resize_inode()),
-            JOURNAL_INODE if self.layout.journal.len() > 0 => Some(self.journal_inode()),
+            JOURNAL_INODE if self.layout.journal.len() > 0 => {
+                Some(self.internal_file(self.layout.journal, self.layout.journal_tree))
+            }
             ROOT_INODE => Some(self.node_inode(NodeId::ROOT)),
+            ORPHAN_INODE if self.layout.orphan.len() > 0 => {
+                Some(self.internal_file(self.layout.orphan, Zone::default()))
+            }
             0..=10 => None,
             _ => self
                 .allocation
@@ -165,7 +184,7 @@ impl Ext4Plan {
         }
     }
 
-    fn node_inode(&self, id: NodeId) -> Inode {
+    fn node_inode(&self, id: NodeId) -> Inode<'_> {
         let node = self.tree.node(id);
         let blocks = self.allocation.block_count(&self.tree, id);
         let names = low16(node.link_count);
@@ -178,7 +197,7 @@ impl Ext4Plan {
                 let links = node.link_count.saturating_add(2);
                 (
                     S_IFDIR,
-                    blocks * BLOCK_SIZE,
+                    blocks * self.layout.geometry.block_size(),
                     if links > LINK_MAX { 1 } else { low16(links) },
                 )
             }
@@ -197,7 +216,7 @@ impl Ext4Plan {
         let tree_blocks = self
             .allocation
             .tree(id)
-            .map_or(0, |tree| tree.node_count + tree.leaf_count);
+            .map_or(0, |tree| tree.blocks.node_count + tree.blocks.leaf_count);
         let xattr_block = self.allocation.xattrs.block_of(id);
         Inode {
             mode: type_bits | node.attributes.mode,
@@ -218,19 +237,25 @@ impl Ext4Plan {
         }
     }
 
-    fn journal_inode(&self) -> Inode {
-        let blocks = self.layout.journal.len();
-        let i_block = journal_root(&self.layout);
+    /// The inode of the journal or the orphan file.
+    fn internal_file(&self, contents: Zone, tree: Zone) -> Inode<'static> {
+        let blocks = contents.len();
+        let size = blocks * self.layout.geometry.block_size();
         Inode {
             flags: EXT4_EXTENTS_FL,
-            ..self.internal_inode(blocks * BLOCK_SIZE, blocks, i_block)
+            ..self.internal_inode(
+                size,
+                blocks + tree.len(),
+                zone_root(&self.layout, contents, tree),
+            )
         }
     }
 
     /// The inode that owns the reserved descriptor blocks; its size covers all a double-indirect block reaches.
-    fn resize_inode(&self) -> Inode {
-        let pointers = BLOCK_SIZE / 4;
-        let size = (pointers * pointers + pointers + 12) * BLOCK_SIZE;
+    fn resize_inode(&self) -> Inode<'static> {
+        let geometry = &self.layout.geometry;
+        let pointers = geometry.pointers_per_block();
+        let size = (pointers * pointers + pointers + 12) * geometry.block_size();
         let copies = to_u64(self.layout.backup_groups.len());
         let mut i_block = [0; I_BLOCK_LEN];
         // EXT2_DIND_BLOCK is the 14th pointer.
@@ -239,7 +264,7 @@ impl Ext4Plan {
         self.internal_inode(size, 1 + self.layout.reserved_gdt_blocks * copies, i_block)
     }
 
-    fn internal_inode(&self, size: u64, blocks: u64, i_block: [u8; I_BLOCK_LEN]) -> Inode {
+    fn internal_inode(&self, size: u64, blocks: u64, i_block: [u8; I_BLOCK_LEN]) -> Inode<'static> {
         Inode {
             mode: S_IFREG | 0o600,
             uid: 0,
@@ -252,7 +277,7 @@ impl Ext4Plan {
             seconds: self.time,
             nanoseconds: 0,
             xattr_block: 0,
-            xattrs: [0; IN_INODE_LEN],
+            xattrs: &[],
         }
     }
 
@@ -265,58 +290,65 @@ impl Ext4Plan {
             let all: Vec<Extent> = self.extents(id).collect();
             return extent::root(Entries::Leaf(&all));
         };
-        if tree.node_count == 0 {
-            let leaves = self.leaf_indices(id, tree, 0, tree.leaf_count);
+        let blocks = tree.blocks;
+        if blocks.node_count == 0 {
+            let leaves = self.leaf_indices(tree, 0, blocks.leaf_count);
             return extent::root(Entries::Index(&leaves, 1));
         }
-        let per_node = to_u64(BLOCK_EXTENTS_MAX);
-        let nodes: Vec<ExtentIndex> = (0..tree.node_count)
-            .map(|index| ExtentIndex {
-                file_block: self.first_file_block(id, index * per_node),
-                node: self.tree_block(tree, index),
+        let nodes: Vec<ExtentIndex> = (0..blocks.node_count)
+            .zip(tree.leaves.iter().step_by(self.extents_per_block()))
+            .map(|(index, leaf)| ExtentIndex {
+                file_block: leaf.file_block,
+                node: self.tree_block(blocks, index),
             })
             .collect();
         extent::root(Entries::Index(&nodes, 2))
     }
 
-    fn render_tree(&self, id: NodeId, tree: TreeBlocks, index: u64) -> Block {
-        let seed = self.seed.of_inode(self.allocation.inode_number(id));
-        let per_node = to_u64(BLOCK_EXTENTS_MAX);
+    fn render_tree(&self, id: NodeId, tree: TreeBlocks, index: u64, block: &mut [u8]) {
+        let seed = self.seed_of(self.allocation.inode_number(id));
+        let per_node = self.extents_per_block();
+        let whole = self
+            .allocation
+            .tree(id)
+            .expect("the place was found by this tree");
         if index < tree.node_count {
-            let start = index * per_node;
-            let leaves = self.leaf_indices(id, tree, start, tree.leaf_count.min(start + per_node));
-            return extent::node(Entries::Index(&leaves, 1), seed);
+            let start = index * to_u64(per_node);
+            let end = tree.leaf_count.min(start + to_u64(per_node));
+            let leaves = self.leaf_indices(whole, start, end);
+            extent::node(block, Entries::Index(&leaves, 1), seed);
+            return;
         }
-        let leaf = index - tree.node_count;
+        let leaf = whole.leaves[to_usize(index - tree.node_count)];
         let extents: Vec<Extent> = self
-            .extents(id)
-            .skip(to_usize(leaf * per_node))
-            .take(BLOCK_EXTENTS_MAX)
+            .allocation
+            .extents_from_leaf(&self.layout, &self.tree, id, leaf)
+            .take(per_node)
             .collect();
-        extent::node(Entries::Leaf(&extents), seed)
+        extent::node(block, Entries::Leaf(&extents), seed);
     }
 
-    fn leaf_indices(&self, id: NodeId, tree: TreeBlocks, start: u64, end: u64) -> Vec<ExtentIndex> {
-        // One walk over the extents for all leaves: a fragmented file has hundreds of thousands.
-        let firsts = self
-            .extents(id)
-            .step_by(BLOCK_EXTENTS_MAX)
-            .skip(to_usize(start));
+    fn leaf_indices(&self, tree: &ExtentTree, start: u64, end: u64) -> Vec<ExtentIndex> {
         (start..end)
-            .zip(firsts)
+            .zip(&tree.leaves[to_usize(start)..])
             .map(|(leaf, first)| ExtentIndex {
                 file_block: first.file_block,
-                node: self.tree_block(tree, tree.node_count + leaf),
+                node: self.tree_block(tree.blocks, tree.blocks.node_count + leaf),
             })
             .collect()
     }
 
-    /// The first block within the file that a leaf of its extent tree covers.
-    fn first_file_block(&self, id: NodeId, leaf: u64) -> u32 {
-        let first = self.extents(id).nth(to_usize(leaf) * BLOCK_EXTENTS_MAX);
-        first
-            .expect("leaves are counted by their extents")
-            .file_block
+    fn extents_per_block(&self) -> usize {
+        block_extents_max(&self.layout.geometry)
+    }
+
+    fn render_journal_tree(&self, index: u64, block: &mut [u8]) {
+        let per_node = self.extents_per_block();
+        let leaf: Vec<Extent> = extents(&self.layout, self.layout.journal)
+            .skip(to_usize(index) * per_node)
+            .take(per_node)
+            .collect();
+        extent::node(block, Entries::Leaf(&leaf), self.seed_of(JOURNAL_INODE));
     }
 
     fn tree_block(&self, tree: TreeBlocks, index: u64) -> u64 {
@@ -324,22 +356,21 @@ impl Ext4Plan {
             .physical(self.layout.trees.start + tree.start + index)
     }
 
-    fn render_symlink(&self, id: NodeId) -> Block {
-        let mut block = [0; BLOCK_LEN];
+    fn render_symlink(&self, id: NodeId, block: &mut [u8]) {
         if let NodeKind::Symlink(target) = self.tree.kind(id) {
             block[..target.len()].copy_from_slice(target);
         }
-        block
     }
 
-    fn render_directory(&self, id: NodeId, index: usize) -> Block {
+    fn render_directory(&self, id: NodeId, index: usize, block: &mut [u8]) {
         let inode = self.allocation.inode_number(id);
         let parent = self.allocation.inode_number(self.tree.parent(id));
-        let seed = self.seed.of_inode(inode);
+        let seed = self.seed_of(inode);
         let entries = self.tree.entries(id);
         let Some(plan) = self.allocation.indices.get(&id) else {
             if index > 0 {
-                return dir::leaf([], seed);
+                dir::leaf(block, [], seed);
+                return;
             }
             let directory = |inode, name| DirEntry {
                 inode,
@@ -353,21 +384,22 @@ impl Ext4Plan {
             let names = entries
                 .iter()
                 .map(|entry| self.dir_entry(entry.node, entry.name));
-            return dir::leaf(dots.into_iter().chain(names), seed);
+            dir::leaf(block, dots.into_iter().chain(names), seed);
+            return;
         };
         if index == 0 {
             let levels = u8::from(plan.node_count() > 0);
-            return htree::root(inode, parent, levels, &plan.root_children(), seed);
+            htree::root(block, (inode, parent), levels, &plan.root_children(), seed);
+        } else if index <= plan.node_count() {
+            htree::node(block, &plan.node_children(index - 1), seed);
+        } else {
+            let positions = plan.leaf(index - plan.first_leaf()).iter();
+            let names = positions.filter_map(|position| {
+                let entry = entries.get(to_usize(u64::from(*position)))?;
+                Some(self.dir_entry(entry.node, entry.name))
+            });
+            dir::leaf(block, names, seed);
         }
-        if index <= plan.node_count() {
-            return htree::node(&plan.node_children(index - 1), seed);
-        }
-        let positions = plan.leaf(index - plan.first_leaf()).iter();
-        let names = positions.filter_map(|position| {
-            let entry = entries.get(to_usize(u64::from(*position)))?;
-            Some(self.dir_entry(entry.node, entry.name))
-        });
-        dir::leaf(names, seed)
     }
 
     fn dir_entry<'a>(&self, id: NodeId, name: &'a [u8]) -> DirEntry<'a> {
@@ -413,10 +445,20 @@ const fn special_type(special: Special) -> u16 {
     }
 }
 
-fn pointers(blocks: impl Iterator<Item = u64>) -> Block {
-    let mut block = [0; BLOCK_LEN];
-    for (slot, number) in block.chunks_exact_mut(4).zip(blocks) {
-        slot.copy_from_slice(&low32(number).to_le_bytes());
+/// The root of the extents of consecutive linear blocks, whose leaves are `tree` if they do not fit the inode.
+pub(super) fn zone_root(layout: &Layout, contents: Zone, tree: Zone) -> [u8; I_BLOCK_LEN] {
+    let all = extents(layout, contents);
+    if tree.len() == 0 {
+        let all: Vec<Extent> = all.take(INLINE_EXTENTS_MAX).collect();
+        return extent::root(Entries::Leaf(&all));
     }
-    block
+    let leaves: Vec<ExtentIndex> = all
+        .step_by(block_extents_max(&layout.geometry))
+        .zip(tree.start..tree.end)
+        .map(|(first, block)| ExtentIndex {
+            file_block: first.file_block,
+            node: layout.physical(block),
+        })
+        .collect();
+    extent::root(Entries::Index(&leaves, 1))
 }

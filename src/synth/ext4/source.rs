@@ -1,15 +1,14 @@
 //! A planned file system as bytes.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "offsets are checked against the partition's length, which is below 2^45"
+    reason = "offsets are checked against the partition's length, which is below 2^48"
 )]
 
 use std::sync::Arc;
 
 use super::place::{Place, Placed};
 use super::plan::Ext4Plan;
-use crate::formats::ext4::group_desc::GROUP_DESC_SIZE;
-use crate::formats::ext4::{BLOCK_SIZE, Block, INODE_SIZE};
+use crate::formats::ext4::geometry::{BLOCK_LEN_MAX, Geometry};
 use crate::synth::host_file::{HostFile, HostFiles};
 use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
 use crate::synth::tree::{Content, NodeId, NodeKind};
@@ -46,21 +45,32 @@ impl Ext4 {
     }
 
     fn file_system_len(&self) -> u64 {
-        self.plan.block_count() * BLOCK_SIZE
+        self.plan.block_count() * self.plan.block_size()
     }
 
-    /// A block that is no file contents.
-    fn render(&self, block: u64, place: Place) -> Block {
-        match place {
-            Place::Superblock { group: 0 } => {
-                let mut bytes = self.plan.render(place);
-                if let Some(boot_sector) = &self.boot_sector {
-                    bytes[..boot_sector.len()].copy_from_slice(boot_sector);
-                }
-                bytes
-            }
-            Place::ReservedGdt { group: 0 } => self.plan.render_reserved_gdt(block),
-            _ => self.plan.render(place),
+    fn geometry(&self) -> &Geometry {
+        &self.plan.layout.geometry
+    }
+
+    /// Fills `part` from byte `within` of a block that is no file contents.
+    fn render_part(&self, block: u64, place: Place, within: usize, part: &mut [u8]) {
+        let block_len = self.geometry().block_len();
+        if part.len() == block_len {
+            part.fill(0);
+            self.render(block, place, part);
+            return;
+        }
+        let mut scratch = [0; BLOCK_LEN_MAX];
+        let whole = &mut scratch[..block_len];
+        self.render(block, place, whole);
+        part.copy_from_slice(&whole[within..within + part.len()]);
+    }
+
+    /// Renders into zeros of a block's length.
+    fn render(&self, block: u64, place: Place, bytes: &mut [u8]) {
+        self.plan.render(place, block, bytes);
+        if let (0, Some(boot_sector)) = (block, &self.boot_sector) {
+            bytes[..boot_sector.len()].copy_from_slice(boot_sector);
         }
     }
 
@@ -91,7 +101,7 @@ impl Ext4 {
             unreachable!("only files have data");
         };
         if offset >= size {
-            let len = size.next_multiple_of(BLOCK_SIZE) - offset;
+            let len = size.next_multiple_of(self.plan.block_size()) - offset;
             return Run {
                 len,
                 origin: Origin::Computed("padding of a file's last block"),
@@ -113,15 +123,27 @@ impl Ext4 {
     /// Where within its structure a byte of a block lies, for blocks that hold several or more than one.
     fn offset_in_structure(&self, placed: Placed, offset_in_block: u64) -> u64 {
         match placed.place {
-            Place::Superblock { group: 0 } if offset_in_block >= 1024 => offset_in_block - 1024,
-            Place::Superblock { group: 0 }
+            Place::Superblock { group }
+                if offset_in_block >= self.plan.layout.superblock_offset(group) =>
+            {
+                offset_in_block - self.plan.layout.superblock_offset(group)
+            }
+            Place::Boot | Place::Superblock { .. }
                 if self.boot_sector.is_some() && offset_in_block >= 512 =>
             {
                 offset_in_block - 512
             }
-            Place::GroupDescriptors { .. } => offset_in_block % GROUP_DESC_SIZE,
-            Place::InodeTable { .. } => offset_in_block % INODE_SIZE,
+            Place::GroupDescriptors { .. } => offset_in_block % self.geometry().descriptor_size(),
+            Place::InodeTable { .. } => offset_in_block % self.geometry().inode_size(),
             _ => offset_in_block,
+        }
+    }
+
+    fn before_superblock(&self, offset: u64) -> String {
+        if offset < 512 && self.boot_sector.is_some() {
+            "boot sector of the partition (extlinux)".to_owned()
+        } else {
+            "unused space before the superblock".to_owned()
         }
     }
 
@@ -129,19 +151,18 @@ impl Ext4 {
         let plan = &self.plan;
         let path = |node: NodeId| plan.tree.path_of(node);
         match placed.place {
+            Place::Boot => self.before_superblock(offset_in_block),
             Place::Superblock { group: 0 }
-                if offset_in_block < 512 && self.boot_sector.is_some() =>
+                if offset_in_block < plan.layout.superblock_offset(0) =>
             {
-                "boot sector of the partition (extlinux)".to_owned()
-            }
-            Place::Superblock { group: 0 } if offset_in_block < 1024 => {
-                "unused space before the superblock".to_owned()
+                self.before_superblock(offset_in_block)
             }
             Place::Superblock { group: 0 } => "superblock".to_owned(),
             Place::Superblock { group } => format!("backup superblock in group {group}"),
             Place::GroupDescriptors { index } => {
-                let group =
-                    index * (BLOCK_SIZE / GROUP_DESC_SIZE) + offset_in_block / GROUP_DESC_SIZE;
+                let geometry = self.geometry();
+                let group = index * geometry.descriptors_per_block()
+                    + offset_in_block / geometry.descriptor_size();
                 if group < plan.layout.group_count {
                     format!("group descriptor {group}")
                 } else {
@@ -154,13 +175,14 @@ impl Ext4 {
             Place::BlockBitmap { group } => format!("block bitmap of group {group}"),
             Place::InodeBitmap { group } => format!("inode bitmap of group {group}"),
             Place::InodeTable { group, first_inode } => {
-                let inode = u64::from(first_inode) + offset_in_block / INODE_SIZE;
+                let inode = u64::from(first_inode) + offset_in_block / self.geometry().inode_size();
                 let node = u32::try_from(inode)
                     .ok()
                     .and_then(|inode| plan.allocation.node_of_inode(inode));
                 let owner = match (inode, node) {
                     (7, _) => ", for growing the file system".to_owned(),
                     (8, _) => ", the journal".to_owned(),
+                    (12, None) if plan.layout.orphan.len() > 0 => ", the orphan file".to_owned(),
                     (_, Some(node)) => format!(", {}", path(node)),
                     (0..=10, None) => ", reserved".to_owned(),
                     (_, None) => ", free".to_owned(),
@@ -169,6 +191,8 @@ impl Ext4 {
             }
             Place::Indirect => "indirect block of the resize inode".to_owned(),
             Place::Journal { index } => format!("journal block {index}"),
+            Place::JournalTree { index } => format!("extent tree of the journal, block {index}"),
+            Place::Orphans { index } => format!("orphan file, block {index}"),
             Place::Directory { node, index } => format!("directory {}, block {index}", path(node)),
             Place::Symlink { node } => format!("target of symlink {}", path(node)),
             Place::Xattrs { index } => {
@@ -194,6 +218,7 @@ impl ByteSource for Ext4 {
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         check_range(offset, buf.len(), self.len)?;
+        let block_size = self.plan.block_size();
         let mut at = offset;
         let mut rest = buf;
         while !rest.is_empty() {
@@ -202,26 +227,24 @@ impl ByteSource for Ext4 {
                 rest.fill(0);
                 return Ok(());
             }
-            let block = at / BLOCK_SIZE;
-            let within = at % BLOCK_SIZE;
+            let block = at / block_size;
+            let within = at % block_size;
             let placed = self.plan.resolve(block);
             let is_data = matches!(placed.place, Place::Data { .. });
             let (zero, blocks) = self.plan.zero_run(placed);
             let run_blocks = if zero || is_data { blocks } else { 1 };
             let len = run_blocks
-                .saturating_mul(BLOCK_SIZE)
+                .saturating_mul(block_size)
                 .saturating_sub(within)
                 .min(wanted);
             let (part, behind) = rest.split_at_mut(to_usize(len));
             match placed.place {
                 Place::Data { node, index } => {
-                    self.read_file(node, index * BLOCK_SIZE + within, part)?;
+                    self.read_file(node, index * block_size + within, part)?;
                 }
                 _ if zero => part.fill(0),
                 place => {
-                    let bytes = self.render(block, place);
-                    let start = to_usize(within);
-                    part.copy_from_slice(&bytes[start..start + part.len()]);
+                    self.render_part(block, place, to_usize(within), part);
                 }
             }
             at += len;
@@ -241,16 +264,17 @@ impl ByteSource for Ext4 {
                 origin: Origin::Zero,
             };
         }
-        let within = offset % BLOCK_SIZE;
-        let placed = self.plan.resolve(offset / BLOCK_SIZE);
+        let block_size = self.plan.block_size();
+        let within = offset % block_size;
+        let placed = self.plan.resolve(offset / block_size);
         let (zero, blocks) = self.plan.zero_run(placed);
         let len = blocks
-            .saturating_mul(BLOCK_SIZE)
+            .saturating_mul(block_size)
             .saturating_sub(within)
             .min(end - offset);
         match placed.place {
             Place::Data { node, index } => {
-                let run = self.run_of_file(node, index * BLOCK_SIZE + within);
+                let run = self.run_of_file(node, index * block_size + within);
                 Run {
                     len: run.len.min(len),
                     origin: run.origin,
@@ -272,10 +296,11 @@ impl ByteSource for Ext4 {
         if offset >= end {
             return (true, self.len.saturating_sub(offset));
         }
-        let (is_zero, blocks) = self.plan.known_zero(offset / BLOCK_SIZE);
+        let block_size = self.plan.block_size();
+        let (is_zero, blocks) = self.plan.known_zero(offset / block_size);
         let len = blocks
-            .saturating_mul(BLOCK_SIZE)
-            .saturating_sub(offset % BLOCK_SIZE);
+            .saturating_mul(block_size)
+            .saturating_sub(offset % block_size);
         (is_zero, len.min(end - offset))
     }
 
@@ -291,8 +316,9 @@ impl ByteSource for Ext4 {
             });
             return;
         }
-        let block = offset / BLOCK_SIZE;
-        let within = offset % BLOCK_SIZE;
+        let block_size = self.plan.block_size();
+        let block = offset / block_size;
+        let within = offset % block_size;
         let placed = self.plan.resolve(block);
         trail.push(Step {
             what: format!("ext4 block {block}"),
@@ -301,7 +327,7 @@ impl ByteSource for Ext4 {
         let what = self.what(placed, within);
         match placed.place {
             Place::Data { node, index } => {
-                let in_file = index * BLOCK_SIZE + within;
+                let in_file = index * block_size + within;
                 trail.push(Step {
                     what,
                     offset: in_file,

@@ -7,21 +7,22 @@
 use std::collections::BTreeMap;
 
 use super::error::Ext4Error;
-use crate::formats::ext4::xattr::{self, Attribute, BLOCK_SHARERS_MAX, IN_INODE_LEN};
+use crate::formats::ext4::geometry::Geometry;
+use crate::formats::ext4::xattr::{self, Attribute, BLOCK_SHARERS_MAX};
 use crate::synth::tree::{Node, NodeId, Tree, XattrSet, XattrSetId};
 use crate::units::{to_u64, to_usize};
 
 /// One set as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StoredSet {
-    in_inode: [u8; IN_INODE_LEN],
+    in_inode: Box<[u8]>,
     in_block: Vec<Attribute>,
 }
 
 impl StoredSet {
     /// # Errors
     /// [`Ext4Error`] without the path.
-    fn new(set: &XattrSet) -> Result<Self, Ext4Error> {
+    fn new(set: &XattrSet, geometry: &Geometry) -> Result<Self, Ext4Error> {
         let mut attributes = Vec::with_capacity(set.len());
         for (name, value) in set {
             let attribute =
@@ -32,16 +33,17 @@ impl StoredSet {
                 })?;
             attributes.push(attribute);
         }
-        let Some((in_inode, in_block)) = xattr::split(&attributes) else {
+        let Some((in_inode, in_block)) = xattr::split(&attributes, geometry) else {
             let len: usize = attributes.iter().map(Attribute::stored_len).sum();
             return Err(Ext4Error::XattrsTooLarge {
                 path: String::new(),
                 len: to_u64(len),
-                limit: xattr::room(),
+                limit: to_u64(xattr::in_inode_room(geometry) + xattr::block_room(geometry)),
+                piece: to_u64(xattr::block_room(geometry)),
             });
         };
         Ok(Self {
-            in_inode: xattr::in_inode(&in_inode),
+            in_inode: xattr::in_inode(&in_inode, geometry),
             in_block,
         })
     }
@@ -51,8 +53,8 @@ impl StoredSet {
 ///
 /// # Errors
 /// [`Ext4Error`] without the path.
-pub(super) fn check(set: &XattrSet) -> Result<(), Ext4Error> {
-    StoredSet::new(set).map(drop)
+pub(super) fn check(set: &XattrSet, geometry: &Geometry) -> Result<(), Ext4Error> {
+    StoredSet::new(set, geometry).map(drop)
 }
 
 /// One block of attributes.
@@ -74,10 +76,10 @@ pub(super) struct XattrPlan {
 }
 
 impl XattrPlan {
-    pub(super) fn new(tree: &Tree) -> Result<Self, Ext4Error> {
+    pub(super) fn new(tree: &Tree, geometry: &Geometry) -> Result<Self, Ext4Error> {
         let mut sets = Vec::with_capacity(tree.xattr_sets().len());
         for (index, set) in (0..).map(XattrSetId).zip(tree.xattr_sets()) {
-            let stored = StoredSet::new(set);
+            let stored = StoredSet::new(set, geometry);
             sets.push(stored.map_err(|error| error.of_file(path_of_first(tree, index)))?);
         }
         let mut plan = Self {
@@ -127,9 +129,9 @@ impl XattrPlan {
         self.block_of_node.get(&id).copied()
     }
 
-    /// The area behind the inode's fields.
-    pub(super) fn in_inode(&self, node: &Node<'_>) -> [u8; IN_INODE_LEN] {
-        self.set(node.xattrs).in_inode
+    /// The area behind the inode's fields; empty without attributes there.
+    pub(super) fn in_inode(&self, node: &Node<'_>) -> &[u8] {
+        &self.set(node.xattrs).in_inode
     }
 
     /// The attributes of a block, and how many inodes share it.

@@ -35,6 +35,8 @@ pub struct TreeBuilder {
     pub(super) warnings: Vec<TreeWarning>,
     /// Whether no file may have holes.
     pub(super) fully_mapped: bool,
+    /// Bytes of a block: holes are whole ones.
+    pub(super) hole_unit: u64,
     pub(super) mistakes: Mistakes<TreeError>,
     pub(super) unreadable: Unreadable,
     pub(super) progress: Option<Arc<ScanProgress>>,
@@ -85,6 +87,7 @@ impl TreeBuilder {
             times,
             warnings: Vec::new(),
             fully_mapped: false,
+            hole_unit: 4096,
             mistakes: Mistakes::default(),
             unreadable: Unreadable::default(),
             progress: None,
@@ -103,6 +106,11 @@ impl TreeBuilder {
     /// Gives files no holes, whatever the config says: the boot loader reads none.
     pub const fn map_fully(&mut self) {
         self.fully_mapped = true;
+    }
+
+    /// Sets the bytes of a block: holes are whole ones. Without it they have 4096 bytes.
+    pub const fn hole_unit(&mut self, block_size: u64) {
+        self.hole_unit = block_size;
     }
 
     /// Leaves out what cannot be read, with warnings.
@@ -606,24 +614,13 @@ fn packed_time(attributes: &Attributes) -> PackedTime {
 }
 
 fn check_limits(tree: &Tree, id: NodeId, node: &Node<'_>) -> Result<(), TreeError> {
-    let (what, value, limit) = match &node.kind {
-        NodeKind::Symlink(target) if target.len() > SYMLINK_LEN_MAX => (
-            "symlink target in bytes",
-            crate::units::to_u64(target.len()),
-            crate::units::to_u64(SYMLINK_LEN_MAX),
-        ),
-        NodeKind::Directory => return Ok(()),
-        _ if node.link_count > LINK_COUNT_MAX => (
-            "number of names",
-            u64::from(node.link_count),
-            u64::from(LINK_COUNT_MAX),
-        ),
-        _ => return Ok(()),
-    };
+    if matches!(node.kind, NodeKind::Directory) || node.link_count <= LINK_COUNT_MAX {
+        return Ok(());
+    }
     Err(TreeError::Limit {
         path: tree.path_of(id),
-        what,
-        value,
-        limit,
+        what: "number of names",
+        value: node.link_count.into(),
+        limit: LINK_COUNT_MAX.into(),
     })
 }

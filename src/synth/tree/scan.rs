@@ -533,7 +533,8 @@ impl<'a> Scan<'a> {
         let ranges = self.files.data_ranges(index, &path).map_err(|error| {
             self.host_error(file.relative, file.name, "asked for its holes", error)
         })?;
-        Ok(block_ranges(&ranges, file.metadata.size))
+        let unit = self.builder.hole_unit;
+        Ok(block_ranges(&ranges, file.metadata.size, unit))
     }
 
     /// Attributes of the source with the config's overrides; where they cannot be had, that is a mistake.

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use miragefs::config::spec::{
-    CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, SLACK_BITS_DEFAULT, Sparse, Times,
-};
+use miragefs::config::spec::{CopySpec, Ext4Spec, ImagePath, Location, Sparse, Times};
 use miragefs::synth::ext4::{Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::source::{ByteSource, Origin};
@@ -19,7 +17,7 @@ use miragefs::units::to_usize;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::decoder::{Checked, Decoded, Item, decode};
+use super::decoder::{Checked, Decoded, Item, decode, decode_with_holes};
 
 /// The time of what has no source.
 pub(crate) const TIMES: Times = Times {
@@ -70,15 +68,22 @@ pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext
     source_of(tree, files, size)
 }
 
-/// `[partition.ext4]` with nothing in it.
-pub(crate) const fn spec() -> Ext4Spec {
-    Ext4Spec {
-        features: FeatureSet::Std,
-        journal: true,
-        reserved_percent: None,
-        inodes: None,
-        slack_bits: SLACK_BITS_DEFAULT,
-    }
+/// The file system of a source directory, shaped as `spec` says; holes of sources stay holes.
+pub(crate) fn try_build_shaped(
+    from: &Path,
+    spec: &Ext4Spec,
+    size: SizeRequest,
+) -> Result<Ext4, Ext4Error> {
+    let mut files = HostFiles::new();
+    let mut builder = TreeBuilder::new(TIMES);
+    builder.hole_unit(spec.block_size.into());
+    let entry = CopySpec {
+        sparse: Sparse::Auto,
+        ..copy_of(from)
+    };
+    builder.copy(&entry, &mut files);
+    let (tree, _warnings) = builder.finish(&mut files).unwrap();
+    shaped_source_of(tree, files, spec, size)
 }
 
 pub(crate) fn plan_of(
@@ -88,6 +93,7 @@ pub(crate) fn plan_of(
 ) -> Result<Ext4Plan, Ext4Error> {
     let params = Ext4Params {
         spec,
+        name: "test",
         label: "test",
         uuid: Uuid::from_u128(7),
         time: TIMES.default,
@@ -103,10 +109,20 @@ pub(crate) fn source_of(
     files: HostFiles,
     size: SizeRequest,
 ) -> Result<Ext4, Ext4Error> {
-    let plan = plan_of(tree, &spec(), size)?;
+    shaped_source_of(tree, files, &Ext4Spec::DEFAULT, size)
+}
+
+/// The file system of a tree, shaped as `spec` says.
+pub(crate) fn shaped_source_of(
+    tree: Tree,
+    files: HostFiles,
+    spec: &Ext4Spec,
+    size: SizeRequest,
+) -> Result<Ext4, Ext4Error> {
+    let plan = plan_of(tree, spec, size)?;
     let len = match size {
         SizeRequest::Fixed(bytes) => bytes,
-        SizeRequest::Fit { .. } => plan.block_count() * 4096,
+        SizeRequest::Fit { .. } => plan.block_count() * plan.block_size(),
     };
     Ok(plan.into_source(len, None, Arc::new(files)))
 }
@@ -145,6 +161,30 @@ pub(crate) fn decode_source(source: &dyn ByteSource) -> Checked<Decoded> {
             .map_err(|error| error.to_string())
     };
     decode(&read, source.len())
+}
+
+/// Our own reading of a source whose files may have holes.
+pub(crate) fn decode_source_with_holes(source: &dyn ByteSource) -> Checked<Decoded> {
+    let read = |offset: u64, buf: &mut [u8]| {
+        source
+            .read_exact_at(offset, buf)
+            .map_err(|error| error.to_string())
+    };
+    decode_with_holes(&read, source.len(), true)
+}
+
+/// What becomes of times: inodes of 128 bytes end in 2038 and have no nanoseconds.
+pub(crate) fn clamp_times(
+    mut items: BTreeMap<Vec<u8>, Item>,
+    spec: &Ext4Spec,
+) -> BTreeMap<Vec<u8>, Item> {
+    if spec.inode_size == 128 {
+        for item in items.values_mut() {
+            let seconds = item.mtime.0.clamp(i32::MIN.into(), i32::MAX.into());
+            item.mtime = (seconds, 0);
+        }
+    }
+    items
 }
 
 /// Our own reading of an image file.

@@ -1,8 +1,8 @@
 //! A naive reader of ext4, written from the kernel's documentation (filesystems/ext4) and sharing nothing with the
 //! library: it reads everything, verifies every checksum, follows every pointer, and gives every block an owner.
 //!
-//! It knows only what our file systems are made of (4 KiB blocks, 32-byte descriptors, 256-byte inodes, extents) and
-//! calls anything else an error.
+//! It knows only what our file systems are made of (extents, and what the config can shape) and calls anything else an
+//! error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,9 @@ use miragefs::units::{to_u64, to_usize};
 use sha2::{Digest, Sha256};
 
 use super::extents::{self, Mapping};
+use super::superblock::{Descriptor, Geometry, geometry};
 
+/// Bytes of a block that is not asked to be smaller.
 pub(crate) const BLOCK: u64 = 4096;
 /// Files above this size are not read; that their blocks are all there is checked.
 const CONTENTS_MAX: u64 = 64 << 20;
@@ -82,74 +84,6 @@ pub(crate) fn crc(seed: u32, bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(!seed, bytes)
 }
 
-/// The numbers of the superblock.
-pub(crate) struct Geometry {
-    pub(crate) superblock: Vec<u8>,
-    pub(crate) blocks: u64,
-    pub(crate) groups: u64,
-    pub(crate) inodes_per_group: u64,
-    pub(crate) reserved_gdt: u64,
-    pub(crate) seed: u32,
-}
-
-impl Geometry {
-    pub(crate) fn gdt_blocks(&self) -> u64 {
-        (self.groups * 32).div_ceil(BLOCK)
-    }
-
-    /// Blocks of a copy of superblock and descriptors.
-    pub(crate) fn header(&self, group: u64) -> u64 {
-        if is_backup(group) {
-            1 + self.gdt_blocks() + self.reserved_gdt
-        } else {
-            0
-        }
-    }
-
-    pub(crate) fn blocks_of(&self, group: u64) -> u64 {
-        (self.blocks - group * 32_768).min(32_768)
-    }
-}
-
-/// Groups with copies: 0, 1 and powers of 3, 5 and 7.
-pub(crate) fn is_backup(group: u64) -> bool {
-    let power_of = |base: u64| {
-        let mut value = group;
-        while value > 1 && value.is_multiple_of(base) {
-            value /= base;
-        }
-        value == 1
-    };
-    group <= 1 || power_of(3) || power_of(5) || power_of(7)
-}
-
-/// A group descriptor.
-#[derive(Clone)]
-pub(crate) struct Descriptor {
-    pub(crate) raw: Vec<u8>,
-}
-
-impl Descriptor {
-    pub(crate) fn block_bitmap(&self) -> u64 {
-        le32(&self.raw, 0).into()
-    }
-    pub(crate) fn inode_bitmap(&self) -> u64 {
-        le32(&self.raw, 4).into()
-    }
-    pub(crate) fn inode_table(&self) -> u64 {
-        le32(&self.raw, 8).into()
-    }
-    pub(crate) fn flags(&self) -> u16 {
-        le16(&self.raw, 0x12)
-    }
-    pub(crate) fn inode_uninit(&self) -> bool {
-        self.flags() & 1 != 0
-    }
-    pub(crate) fn block_uninit(&self) -> bool {
-        self.flags() & 2 != 0
-    }
-}
-
 /// An inode as stored.
 pub(crate) struct Inode {
     pub(crate) number: u32,
@@ -179,6 +113,9 @@ impl Inode {
         let seconds = i64::from(i32::from_le_bytes(
             self.raw[seconds_at..seconds_at + 4].try_into().unwrap(),
         ));
+        if self.raw.len() == 128 {
+            return (seconds, 0);
+        }
         let extra = le32(&self.raw, extra_at);
         (seconds + (i64::from(extra & 3) << 32), extra >> 2)
     }
@@ -190,6 +127,9 @@ impl Inode {
             ("ctime", 0xc, 0x84),
             ("crtime", 0x90, 0x94),
         ] {
+            if self.raw.len() == 128 && seconds > 127 {
+                continue;
+            }
             let other = self.time(seconds, extra);
             ensure!(
                 other == mtime,
@@ -214,6 +154,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) descriptors: Vec<Descriptor>,
     /// Who owns which blocks: start, length, owner.
     pub(crate) owners: Vec<(u64, u64, String)>,
+    /// Whether files may have holes.
+    holes: bool,
     /// Inodes in use.
     pub(crate) used_inodes: BTreeSet<u32>,
     /// Names that lead to each inode that is no directory, and subdirectories of those that are.
@@ -221,9 +163,15 @@ pub(crate) struct Decoder<'a> {
     pub(crate) decoded: Decoded,
 }
 
-/// Reads a whole file system and checks everything about it.
+/// Reads a whole file system, whose files have no holes, and checks everything about it.
 pub(crate) fn decode(read: &Reader<'_>, len: u64) -> Checked<Decoded> {
+    decode_with_holes(read, len, false)
+}
+
+/// The same where files may have holes.
+pub(crate) fn decode_with_holes(read: &Reader<'_>, len: u64, holes: bool) -> Checked<Decoded> {
     let mut decoder = Decoder::open(read, len)?;
+    decoder.holes = holes;
     decoder.own_fixed_structures();
     decoder.check_backups()?;
     decoder.check_internal_inodes()?;
@@ -240,21 +188,20 @@ impl<'a> Decoder<'a> {
         let mut superblock = vec![0; 1024];
         read(1024, &mut superblock)?;
         let geometry = geometry(superblock, len)?;
-        let mut table = vec![0; to_usize(geometry.gdt_blocks() * BLOCK)];
-        read(BLOCK, &mut table)?;
+        let mut table = vec![0; to_usize(geometry.gdt_blocks() * geometry.block)];
+        read((geometry.first + 1) * geometry.block, &mut table)?;
         let mut descriptors = Vec::new();
-        for (raw, group) in table.chunks_exact(32).zip(0..geometry.groups) {
-            let number = u32::try_from(group).unwrap();
+        let len = to_usize(geometry.descriptor);
+        for (raw, group) in table.chunks_exact(len).zip(0..geometry.groups) {
             let mut zeroed = raw.to_vec();
             zeroed[0x1e..0x20].fill(0);
-            let sum = crc(crc(geometry.seed, &number.to_le_bytes()), &zeroed) & 0xffff;
             ensure!(
-                sum == u32::from(le16(raw, 0x1e)),
+                geometry.descriptor_sum(group, &zeroed) == le16(raw, 0x1e),
                 "group {group}: descriptor checksum"
             );
             descriptors.push(Descriptor { raw: raw.to_vec() });
         }
-        let rest = &table[to_usize(geometry.groups * 32)..];
+        let rest = &table[to_usize(geometry.groups) * len..];
         ensure!(
             rest.iter().all(|byte| *byte == 0),
             "descriptors behind the last group"
@@ -264,6 +211,7 @@ impl<'a> Decoder<'a> {
             geometry,
             descriptors,
             owners: Vec::new(),
+            holes: false,
             used_inodes: (1..=11).collect(),
             names: BTreeMap::new(),
             decoded: Decoded::default(),
@@ -275,8 +223,8 @@ impl<'a> Decoder<'a> {
             number < self.geometry.blocks,
             "block {number} is beyond the end"
         );
-        let mut bytes = vec![0xa5; to_usize(BLOCK)];
-        (self.read)(number * BLOCK, &mut bytes)?;
+        let mut bytes = vec![0xa5; to_usize(self.geometry.block)];
+        (self.read)(number * self.geometry.block, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -290,33 +238,40 @@ impl<'a> Decoder<'a> {
             .descriptors
             .get(to_usize(group))
             .ok_or(format!("inode {number} is beyond the last"))?;
-        Ok(descriptor.inode_table() * BLOCK + index % self.geometry.inodes_per_group * 256)
+        let within = index % self.geometry.inodes_per_group * self.geometry.inode_size;
+        Ok(descriptor.inode_table() * self.geometry.block + within)
     }
 
-    pub(crate) fn seed_of(&self, number: u32) -> u32 {
-        crc(
-            crc(self.geometry.seed, &number.to_le_bytes()),
-            &0_u32.to_le_bytes(),
-        )
+    /// The seed of an inode's checksums, if there are any.
+    pub(crate) fn seed_of(&self, number: u32) -> Option<u32> {
+        let seed = crc(self.geometry.sums()?, &number.to_le_bytes());
+        Some(crc(seed, &0_u32.to_le_bytes()))
     }
 
     /// An inode, its checksum verified.
     pub(crate) fn inode(&self, number: u32) -> Checked<Inode> {
-        let mut raw = vec![0; 256];
+        let mut raw = vec![0; to_usize(self.geometry.inode_size)];
         (self.read)(self.inode_offset(number)?, &mut raw)?;
-        let stored = u32::from(le16(&raw, 0x7c)) | u32::from(le16(&raw, 0x82)) << 16;
+        let has_extra_fields = raw.len() > 128;
+        let mut stored = u32::from(le16(&raw, 0x7c));
         let mut zeroed = raw.clone();
         zeroed[0x7c..0x7e].fill(0);
-        zeroed[0x82..0x84].fill(0);
-        ensure!(
-            crc(self.seed_of(number), &zeroed) == stored,
-            "inode {number}: checksum"
-        );
+        let mut mask = 0xffff;
+        if has_extra_fields {
+            stored |= u32::from(le16(&raw, 0x82)) << 16;
+            zeroed[0x82..0x84].fill(0);
+            mask = u32::MAX;
+        }
+        let sum = self.seed_of(number).map_or(0, |seed| crc(seed, &zeroed));
+        ensure!(sum & mask == stored, "inode {number}: checksum");
         ensure!(
             le32(&raw, 0x64) == 0,
             "inode {number}: generation is not zero"
         );
-        ensure!(le16(&raw, 0x80) == 32, "inode {number}: i_extra_isize");
+        ensure!(
+            !has_extra_fields || le16(&raw, 0x80) == 32,
+            "inode {number}: i_extra_isize"
+        );
         ensure!(le32(&raw, 0x14) == 0, "inode {number}: i_dtime");
         Ok(Inode { number, raw })
     }
@@ -328,11 +283,13 @@ impl<'a> Decoder<'a> {
     }
 
     fn own_fixed_structures(&mut self) {
-        let table_blocks = self.geometry.inodes_per_group / 16;
+        let geometry = &self.geometry;
+        let table_blocks = geometry.inodes_per_group * geometry.inode_size / geometry.block;
+        self.own(0, self.geometry.first, "boot block");
         for group in 0..self.geometry.groups {
             let header = self.geometry.header(group);
             self.own(
-                group * 32_768,
+                self.geometry.start_of(group),
                 header,
                 format!("descriptors in group {group}"),
             );
@@ -360,14 +317,21 @@ impl<'a> Decoder<'a> {
         let seed = self.seed_of(inode.number);
         let mapping = extents::map(&|block| self.block(block), inode.i_block(), seed)
             .map_err(|error| format!("inode {} ({owner}): {error}", inode.number))?;
+        let blocks = inode.size().div_ceil(self.geometry.block);
+        let covers = if self.holes {
+            mapping.ends_within(blocks)
+        } else {
+            mapping.is_gapless(blocks)
+        };
         ensure!(
-            mapping.is_gapless(inode.size().div_ceil(BLOCK)),
+            covers,
             "inode {} ({owner}): blocks do not cover its {} bytes",
             inode.number,
             inode.size()
         );
         ensure!(
-            inode.sectors() == (mapping.blocks() + to_u64(mapping.nodes.len())) * 8,
+            inode.sectors() * 512
+                == (mapping.blocks() + to_u64(mapping.nodes.len())) * self.geometry.block,
             "inode {} ({owner}): i_blocks",
             inode.number
         );
@@ -469,12 +433,13 @@ impl<'a> Decoder<'a> {
         if inode.kind() == 0o040_000 || inode.size() > CONTENTS_MAX {
             return Ok(Vec::new());
         }
-        let mut bytes = vec![0xa5; to_usize(inode.size().next_multiple_of(BLOCK))];
-        let mut rest = bytes.as_mut_slice();
+        let block = self.geometry.block;
+        // What no extent reaches is a hole.
+        let mut bytes = vec![0; to_usize(inode.size().next_multiple_of(block))];
         for extent in &mapping.extents {
-            let (part, behind) = rest.split_at_mut(to_usize(extent.len * BLOCK));
-            (self.read)(extent.start * BLOCK, part)?;
-            rest = behind;
+            let start = to_usize(extent.file_block * block);
+            let part = &mut bytes[start..start + to_usize(extent.len * block)];
+            (self.read)(extent.start * block, part)?;
         }
         let (bytes, padding) = bytes.split_at(to_usize(inode.size()));
         ensure!(
@@ -482,7 +447,7 @@ impl<'a> Decoder<'a> {
             "{shown}: padding of the last block"
         );
         if inode.kind() == 0o120_000 {
-            ensure!(inode.size() < BLOCK, "{shown}: target of a block or more");
+            ensure!(inode.size() < block, "{shown}: target of a block or more");
             return Ok(bytes.to_vec());
         }
         Ok(Sha256::digest(bytes).to_vec())
@@ -553,63 +518,3 @@ impl<'a> Decoder<'a> {
 
 /// A name in a directory: its bytes, inode and file type.
 pub(crate) type Name = (Vec<u8>, u32, u32);
-
-fn geometry(superblock: Vec<u8>, len: u64) -> Checked<Geometry> {
-    let field = |at: usize| u64::from(le32(&superblock, at));
-    ensure!(le16(&superblock, 0x38) == 0xef53, "superblock: magic");
-    ensure!(
-        crc(!0, &superblock[..0x3fc]) == le32(&superblock, 0x3fc),
-        "superblock: checksum"
-    );
-    ensure!(
-        le16(&superblock, 0x5a) == 0,
-        "primary superblock: group number"
-    );
-    ensure!(
-        field(0x14) == 0 && field(0x18) == 2,
-        "superblock: block size"
-    );
-    ensure!(
-        field(0x20) == 32_768 && le16(&superblock, 0x58) == 256,
-        "superblock: group or inode size"
-    );
-    // ext_attr and dir_index always, has_journal and resize_inode as there is room; filetype, extent, flex_bg;
-    // sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum.
-    ensure!(
-        field(0x5c) & !0x14 == 0x28,
-        "superblock: compatible features"
-    );
-    ensure!(field(0x60) == 0x242, "superblock: incompatible features");
-    ensure!(field(0x64) == 0x46b, "superblock: read-only features");
-    ensure!(superblock[0x175] == 1, "superblock: checksum type");
-    let blocks = field(4);
-    ensure!(
-        blocks * BLOCK <= len && field(0x150) == 0,
-        "superblock: {blocks} blocks in {len} bytes"
-    );
-    let groups = blocks.div_ceil(32_768);
-    let inodes_per_group = field(0x28);
-    ensure!(
-        field(0) == groups * inodes_per_group,
-        "superblock: inodes_count"
-    );
-    let reserved_gdt = u64::from(le16(&superblock, 0xce));
-    ensure!(
-        (field(0x5c) & 0x10 != 0) == (reserved_gdt > 0),
-        "superblock: resize_inode without blocks"
-    );
-    ensure!(field(8) <= blocks / 2, "superblock: reserved blocks");
-    ensure!(
-        field(0x160) == 1,
-        "superblock: hash is not that of signed bytes"
-    );
-    let seed = crc(!0, &superblock[0x68..0x78]);
-    Ok(Geometry {
-        superblock,
-        blocks,
-        groups,
-        inodes_per_group,
-        reserved_gdt,
-        seed,
-    })
-}

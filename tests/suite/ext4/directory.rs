@@ -4,23 +4,24 @@ use std::collections::BTreeSet;
 
 use super::decoder::{Checked, Name, crc, ensure, le16, le32};
 
-/// The names of a block, its checksum verified.
-pub(crate) fn leaf(block: &[u8], seed: u32) -> Checked<Vec<Name>> {
+/// The names of a block; with a seed it has a checksum, which is verified.
+pub(crate) fn leaf(block: &[u8], seed: Option<u32>) -> Checked<Vec<Name>> {
+    let Some(seed) = seed else {
+        return entries(block);
+    };
+    let (body, tail) = block.split_at(block.len() - 12);
     ensure!(
-        le32(block, 4084) == 0 && block[4088..4092] == [12, 0, 0, 0xde],
+        le32(tail, 0) == 0 && tail[4..8] == [12, 0, 0, 0xde],
         "no checksum tail"
     );
-    ensure!(
-        crc(seed, &block[..4084]) == le32(block, 4092),
-        "checksum of a block"
-    );
-    entries(&block[..4084])
+    ensure!(crc(seed, body) == le32(tail, 8), "checksum of a block");
+    entries(body)
 }
 
 /// `.` and `..` in front of an index.
 pub(crate) fn dots(root: &[u8]) -> Checked<Vec<Name>> {
     ensure!(
-        le16(root, 4) == 12 && le16(root, 16) == 4084,
+        le16(root, 4) == 12 && usize::from(le16(root, 16)) == root.len() - 12,
         "record lengths of an index root"
     );
     Ok([0, 12]
@@ -65,7 +66,7 @@ fn entries(bytes: &[u8]) -> Checked<Vec<Name>> {
 pub(crate) fn index(
     read: &dyn Fn(u64) -> Checked<Vec<u8>>,
     blocks: u64,
-    seed: u32,
+    seed: Option<u32>,
 ) -> Checked<(Vec<u64>, u8)> {
     let root = read(0)?;
     ensure!(
@@ -76,7 +77,7 @@ pub(crate) fn index(
     ensure!(levels <= 1, "index of {levels} levels");
     let mut reached = BTreeSet::from([0]);
     let mut leaves = Vec::new();
-    let top = children(&root, 32, 507, seed)?;
+    let top = children(&root, 32, seed)?;
     let mut bounds = Vec::new();
     for (hash, child) in top {
         ensure!(reached.insert(child), "block {child} is reached twice");
@@ -87,10 +88,10 @@ pub(crate) fn index(
         }
         let node = read(child)?;
         ensure!(
-            le32(&node, 0) == 0 && le16(&node, 4) == 4096,
+            le32(&node, 0) == 0 && usize::from(le16(&node, 4)) == node.len(),
             "index node: header"
         );
-        for (position, (inner, leaf)) in children(&node, 8, 510, seed)?.into_iter().enumerate() {
+        for (position, (inner, leaf)) in children(&node, 8, seed)?.into_iter().enumerate() {
             ensure!(reached.insert(leaf), "block {leaf} is reached twice");
             bounds.push(if position == 0 { hash } else { inner });
             leaves.push(leaf);
@@ -108,17 +109,20 @@ pub(crate) fn index(
 }
 
 /// Hash and block of each child; the first one's hash is 0.
-fn children(block: &[u8], at: usize, limit: u16, seed: u32) -> Checked<Vec<(u32, u64)>> {
+fn children(block: &[u8], at: usize, seed: Option<u32>) -> Checked<Vec<(u32, u64)>> {
     let count = usize::from(le16(block, at + 2));
+    let limit = (block.len() - at) / 8 - usize::from(seed.is_some());
     ensure!(
-        le16(block, at) == limit && count >= 1 && count <= usize::from(limit),
+        usize::from(le16(block, at)) == limit && count >= 1 && count <= limit,
         "index: {count} of {limit} entries"
     );
-    let tail = at + 8 * usize::from(limit);
-    let mut sum = crc(seed, &block[..at + 8 * count]);
-    sum = crc(sum, &block[tail..tail + 4]);
-    sum = crc(sum, &[0; 4]);
-    ensure!(sum == le32(block, tail + 4), "index: checksum");
+    if let Some(seed) = seed {
+        let tail = at + 8 * limit;
+        let mut sum = crc(seed, &block[..at + 8 * count]);
+        sum = crc(sum, &block[tail..tail + 4]);
+        sum = crc(sum, &[0; 4]);
+        ensure!(sum == le32(block, tail + 4), "index: checksum");
+    }
     Ok((0..count)
         .map(|index| {
             let entry = &block[at + 8 * index..];

@@ -37,6 +37,15 @@ impl Mapping {
         next == blocks
     }
 
+    /// Whether all blocks lie within the file's first `blocks`.
+    pub(crate) fn ends_within(&self, blocks: u64) -> bool {
+        let end = self
+            .extents
+            .last()
+            .map_or(0, |extent| extent.file_block + extent.len);
+        end <= blocks
+    }
+
     pub(crate) fn block_numbers(&self) -> Vec<u64> {
         self.extents
             .iter()
@@ -45,11 +54,11 @@ impl Mapping {
     }
 }
 
-/// Reads the tree whose root is `root`.
+/// Reads the tree whose root is `root`; with a seed its blocks have checksums.
 pub(crate) fn map(
     read: &dyn Fn(u64) -> Checked<Vec<u8>>,
     root: &[u8],
-    seed: u32,
+    seed: Option<u32>,
 ) -> Checked<Mapping> {
     let mut mapping = Mapping {
         depth: le16(root, 6),
@@ -70,7 +79,7 @@ fn node(
     read: &dyn Fn(u64) -> Checked<Vec<u8>>,
     bytes: &[u8],
     max: u16,
-    seed: u32,
+    seed: Option<u32>,
     from: Option<(u16, u32)>,
     mapping: &mut Mapping,
 ) -> Checked<()> {
@@ -93,25 +102,24 @@ fn node(
         if depth == 0 {
             let len = le16(entry, 4);
             ensure!((1..=32_768).contains(&len), "extent of {len} blocks");
-            ensure!(le16(entry, 6) == 0, "extent beyond 2^32 blocks");
             mapping.extents.push(Extent {
                 file_block: file_block.into(),
-                start: le32(entry, 8).into(),
+                start: u64::from(le32(entry, 8)) | u64::from(le16(entry, 6)) << 32,
                 len: len.into(),
             });
         } else {
-            ensure!(
-                le16(entry, 8) == 0 && le16(entry, 10) == 0,
-                "extent index beyond 2^32 blocks"
-            );
-            let child = u64::from(le32(entry, 4));
+            ensure!(le16(entry, 10) == 0, "extent index: padding");
+            let child = u64::from(le32(entry, 4)) | u64::from(le16(entry, 8)) << 32;
             let block = read(child)?;
+            let max = (block.len() - 12) / 12;
+            let (body, tail) = block.split_at(12 + max * 12);
             ensure!(
-                crc(seed, &block[..4092]) == le32(&block, 4092),
+                le32(tail, 0) == seed.map_or(0, |seed| crc(seed, body)),
                 "extent node in block {child}: checksum"
             );
             mapping.nodes.push(child);
-            node(read, &block, 340, seed, Some((depth, file_block)), mapping)?;
+            let max = u16::try_from(max).unwrap();
+            node(read, &block, max, seed, Some((depth, file_block)), mapping)?;
         }
     }
     let rest = &bytes[12 + usize::from(entries) * 12..12 + usize::from(max) * 12];

@@ -12,7 +12,8 @@ use miragefs::units::to_usize;
 use super::build::{
     build, decode_file, difference, expected_items, fsck_findings, varied_tree, write_image,
 };
-use super::decoder::{BLOCK, Decoded, Decoder, Item, crc, is_backup, le32};
+use super::decoder::{BLOCK, Decoded, Decoder, Item, crc, le32};
+use super::superblock::is_backup;
 use crate::support::require_tool;
 
 /// An image that faults are put into and taken out of.
@@ -97,7 +98,7 @@ impl Patient {
         let (offset, seed) = self.ask(|decoder| {
             (
                 decoder.inode_offset(number).unwrap(),
-                decoder.seed_of(number),
+                decoder.seed_of(number).unwrap(),
             )
         });
         self.edit(offset, 256, |raw| {
@@ -149,7 +150,7 @@ impl Patient {
 
     /// Changes names in a block of a directory and its checksum.
     fn edit_names(&mut self, path: &str, index: usize, change: impl FnOnce(&mut [u8])) {
-        let seed = self.ask(|decoder| decoder.seed_of(self.inode(path)));
+        let seed = self.ask(|decoder| decoder.seed_of(self.inode(path)).unwrap());
         self.edit(self.block(path, index) * BLOCK, 4096, |raw| {
             change(raw);
             let sum = crc(seed, &raw[..4084]).to_le_bytes();
@@ -273,7 +274,7 @@ const NAMES: [Fault; 6] = [
         });
     }),
     ("bound of a hash", true, |patient| {
-        let seed = patient.ask(|decoder| decoder.seed_of(patient.inode("dir/sub")));
+        let seed = patient.ask(|decoder| decoder.seed_of(patient.inode("dir/sub")).unwrap());
         let offset = patient.block("dir/sub", 0) * BLOCK;
         patient.edit(offset, 4096, |raw| {
             let count = usize::from(u16::from_le_bytes([raw[34], raw[35]]));

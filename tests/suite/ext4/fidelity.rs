@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use miragefs::config::spec::{CopySpec, Sparse};
+use miragefs::config::spec::{CopySpec, Ext4Spec, Sparse};
 use miragefs::synth::ext4::{Ext4Error, SizeRequest, mistakes_of};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::tree::TreeBuilder;
@@ -262,7 +262,8 @@ fn attributes_beyond_the_limit_are_named() {
         Ext4Error::XattrsTooLarge {
             path: "/f".to_owned(),
             len: 5040,
-            limit: 4148
+            limit: 4148,
+            piece: 4060,
         }
     );
     // All files that are beyond a limit are found, in the order of the tree.
@@ -277,7 +278,7 @@ fn attributes_beyond_the_limit_are_named() {
     let mut files = HostFiles::new();
     builder.copy(&entry(&source), &mut files);
     let (tree, _) = builder.finish(&mut files).unwrap();
-    let mistakes = mistakes_of(&tree);
+    let mistakes = mistakes_of(&tree, &Ext4Spec::DEFAULT);
     let told: Vec<String> = mistakes.kept().iter().map(ToString::to_string).collect();
     let attributes = "extended attributes take 5040 bytes; ext4 without ea_inode holds at most 4148, in one piece at \
                       most 4060";
@@ -286,7 +287,7 @@ fn attributes_beyond_the_limit_are_named() {
         [
             format!("/a: {attributes}"),
             format!("/f: {attributes}"),
-            "/huge: file is 18691697672192 bytes (17 TiB); ext4 with 4 KiB blocks holds at most 17592186040320 bytes (15.9 TiB)"
+            "/huge: file is 18691697672192 bytes (17 TiB); ext4 with blocks of 4096 bytes holds at most 17592186040320 bytes (15.9 TiB)"
                 .to_owned(),
         ]
     );

@@ -14,7 +14,7 @@ use crate::loops::{Mount, can_mount};
 use crate::support::require_tool;
 
 /// Complaints of ext4 and the journal about a device since boot; none where the log cannot be read.
-fn complaints(device: &str) -> usize {
+pub(super) fn complaints(device: &str) -> usize {
     let Ok(output) = Command::new("dmesg").output() else {
         return 0;
     };
@@ -107,7 +107,7 @@ fn the_kernel_can_work_on_it() {
 }
 
 /// Creates, removes, renames, appends, truncates and fills.
-fn work(root: &Path) {
+pub(super) fn work(root: &Path) {
     let wide = root.join("wide");
     for index in 0..8000 {
         File::create(wide.join(format!("new name {index:05}"))).unwrap();

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use miragefs::config::spec::{ImagePath, InlineFile, Owner};
+use miragefs::config::spec::{Ext4Spec, FeatureSet, ImagePath, InlineFile, Journal, Owner};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::ext4::SizeRequest;
 use miragefs::synth::host_file::HostFiles;
@@ -19,8 +19,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sha2::{Digest, Sha256};
 
 use super::build::{
-    TIMES, build, decode_source, difference, expected_items, location, set_mtime, source_of,
-    try_build, varied_tree,
+    TIMES, build, clamp_times, decode_source, decode_source_with_holes, difference, expected_items,
+    location, set_mtime, source_of, try_build_shaped, varied_tree,
 };
 use crate::support::{check_byte_source, noise, read};
 
@@ -94,6 +94,32 @@ fn size() -> impl Strategy<Value = SizeRequest> {
         1 => (16_000_u64..40_000).prop_map(|sectors| SizeRequest::Fixed(sectors * 512)),
         1 => (0_u64..800).prop_map(|sectors| SizeRequest::Fixed((129 << 20) + sectors * 512)),
     ]
+}
+
+/// Mostly the default shape.
+fn shape() -> impl Strategy<Value = Ext4Spec> {
+    let features = prop_oneof![
+        3 => Just(FeatureSet::Std),
+        1 => Just(FeatureSet::Modern),
+        1 => Just(FeatureSet::Compat),
+    ];
+    let journal = prop_oneof![
+        3 => Just(Journal::Default),
+        1 => Just(Journal::None),
+        1 => (4_u64..10).prop_map(|mib| Journal::Size(mib << 20)),
+    ];
+    let block_size = prop_oneof![3 => Just(4096_u32), 1 => Just(2048), 2 => Just(1024)];
+    let inode_size =
+        prop_oneof![3 => Just(256_u32), 1 => Just(128), 1 => Just(512), 1 => Just(1024)];
+    (features, journal, block_size, inode_size).prop_map(
+        |(features, journal, block_size, inode_size)| Ext4Spec {
+            features,
+            journal,
+            block_size,
+            inode_size,
+            ..Ext4Spec::DEFAULT
+        },
+    )
 }
 
 /// Makes the tree; names that are taken are left out.
@@ -180,21 +206,21 @@ fn runner(cases: u32) -> TestRunner {
 
 #[test]
 fn generated_trees_are_decoded_as_they_are() {
-    let strategy = (prop::collection::vec(made(), 0..40), size());
+    let strategy = (prop::collection::vec(made(), 0..40), size(), shape());
     let mut seen = BTreeSet::new();
     let seen_levels = std::cell::RefCell::new(&mut seen);
     runner(64)
-        .run(&strategy, |(steps, size)| {
+        .run(&strategy, |(steps, size, shape)| {
             let directory = tempfile::tempdir().unwrap();
             make(directory.path(), &steps);
-            let Ok(source) = try_build(directory.path(), size) else {
+            let Ok(source) = try_build_shaped(directory.path(), &shape, size) else {
                 return Err(TestCaseError::reject("does not fit"));
             };
-            let decoded = decode_source(&source).map_err(TestCaseError::fail)?;
-            let expected = expected_items(directory.path());
+            let decoded = decode_source_with_holes(&source).map_err(TestCaseError::fail)?;
+            let expected = clamp_times(expected_items(directory.path()), &shape);
             prop_assert_eq!(difference(&decoded.items, &expected), None);
-            let again = build(directory.path(), size);
-            prop_assert_eq!(digest(&source), digest(&again));
+            let again = try_build_shaped(directory.path(), &shape, size);
+            prop_assert_eq!(digest(&source), digest(&again.unwrap()));
             seen_levels.borrow_mut().extend(decoded.index_levels);
             Ok(())
         })
@@ -208,12 +234,21 @@ fn generated_trees_are_decoded_as_they_are() {
 #[test]
 fn generated_trees_conform() {
     // Each case is read many times over, so the file systems are small and the cases few.
-    let strategy = (prop::collection::vec(made(), 0..25), 0_u64..50);
+    let strategy = (prop::collection::vec(made(), 0..25), 0_u64..50, shape());
     runner(16)
-        .run(&strategy, |(steps, free_blocks)| {
+        .run(&strategy, |(steps, free_blocks, shape)| {
             let directory = tempfile::tempdir().unwrap();
             make(directory.path(), &steps);
-            check_byte_source(&build(directory.path(), SizeRequest::Fit { free_blocks }));
+            // The journal would be most of it.
+            let shape = Ext4Spec {
+                journal: Journal::None,
+                ..shape
+            };
+            let size = SizeRequest::Fit { free_blocks };
+            let Ok(source) = try_build_shaped(directory.path(), &shape, size) else {
+                return Err(TestCaseError::reject("a symlink is too long"));
+            };
+            check_byte_source(&source);
             Ok(())
         })
         .unwrap();

@@ -7,7 +7,7 @@ use miragefs::synth::ext4::{Ext4Error, Ext4Plan, SizeRequest, Slack};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::tree::TreeBuilder;
 
-use super::build::{TIMES, copy_of, plan_of, spec};
+use super::build::{TIMES, copy_of, plan_of};
 
 const BLOCK: u64 = 4096;
 
@@ -18,7 +18,7 @@ fn plan(source: &Path, slack_bits: u8, size: SizeRequest) -> Result<Ext4Plan, Ex
     let (tree, _warnings) = builder.finish(&mut files).unwrap();
     let spec = miragefs::config::spec::Ext4Spec {
         slack_bits,
-        ..spec()
+        ..miragefs::config::spec::Ext4Spec::DEFAULT
     };
     plan_of(tree, &spec, size)
 }

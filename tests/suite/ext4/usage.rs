@@ -2,7 +2,7 @@
 
 use miragefs::units::{to_u64, to_usize};
 
-use super::decoder::{BLOCK, Checked, Decoder, crc, ensure, le16, le32};
+use super::decoder::{Checked, Decoder, crc, ensure, le16, le32};
 
 impl Decoder<'_> {
     /// Every block has one owner, and bitmaps and counts say which are free.
@@ -29,7 +29,7 @@ impl Decoder<'_> {
             free_in_all += self.check_block_group(group, &used)?;
         }
         ensure!(
-            u64::from(le32(&self.geometry.superblock, 0xc)) == free_in_all,
+            self.geometry.wide(0xc, 0x158) == free_in_all,
             "superblock: free blocks"
         );
         Ok(())
@@ -37,16 +37,17 @@ impl Decoder<'_> {
 
     /// The bitmap that a group should have.
     fn used_blocks_of(&self, group: u64) -> Vec<u8> {
-        let mut bitmap = vec![0_u8; 4096];
-        let first = group * 32_768;
+        let mut bitmap = vec![0_u8; to_usize(self.geometry.block)];
+        let first = self.geometry.start_of(group);
+        let end = first + self.geometry.blocks_per_group();
         let from = self
             .owners
             .partition_point(|(start, len, _)| start + len <= first);
         for (start, len, _) in &self.owners[from..] {
-            if *start >= first + 32_768 {
+            if *start >= end {
                 break;
             }
-            for block in (*start).max(first)..(start + len).min(first + 32_768) {
+            for block in (*start).max(first)..(start + len).min(end) {
                 let bit = to_usize(block - first);
                 bitmap[bit / 8] |= 1 << (bit % 8);
             }
@@ -80,23 +81,23 @@ impl Decoder<'_> {
                 "group {group}: bitmap of an uninitialised group"
             );
             ensure!(
-                le16(&descriptor.raw, 0x18) == 0,
+                descriptor.checksum(0x18, 0x38) == 0,
                 "group {group}: checksum of an uninitialised bitmap"
             );
             return Ok(free);
         }
         let mut expected = used.to_vec();
-        for bit in to_usize(blocks)..32_768 {
+        for bit in to_usize(blocks)..stored.len() * 8 {
             expected[bit / 8] |= 1 << (bit % 8);
         }
         if let Some(at) = stored.iter().zip(&expected).position(|(a, b)| a != b) {
             return Err(format!(
                 "group {group}: block bitmap differs from the owners at block {}",
-                group * 32_768 + to_u64(at) * 8
+                self.geometry.start_of(group) + to_u64(at) * 8
             ));
         }
         ensure!(
-            crc(self.geometry.seed, &stored) & 0xffff == u32::from(le16(&descriptor.raw, 0x18)),
+            self.bitmap_sum(&stored) == descriptor.checksum(0x18, 0x38),
             "group {group}: checksum of the block bitmap"
         );
         Ok(free)
@@ -145,6 +146,18 @@ impl Decoder<'_> {
         Ok(())
     }
 
+    /// The checksum of a bitmap as descriptors hold it.
+    fn bitmap_sum(&self, bits: &[u8]) -> u32 {
+        let mask = if self.geometry.descriptor == 64 {
+            u32::MAX
+        } else {
+            0xffff
+        };
+        self.geometry
+            .sums()
+            .map_or(0, |seed| crc(seed, bits) & mask)
+    }
+
     fn check_inode_bitmap(&self, group: u64, used: &[u32], first: u32) -> Checked<()> {
         let descriptor = &self.descriptors[to_usize(group)];
         let stored = self.block(descriptor.inode_bitmap())?;
@@ -160,8 +173,8 @@ impl Decoder<'_> {
             return Ok(());
         }
         let bits = to_usize(self.geometry.inodes_per_group);
-        let mut expected = vec![0_u8; 4096];
-        for bit in bits..32_768 {
+        let mut expected = vec![0_u8; stored.len()];
+        for bit in bits..stored.len() * 8 {
             expected[bit / 8] |= 1 << (bit % 8);
         }
         for number in used {
@@ -170,13 +183,13 @@ impl Decoder<'_> {
         }
         ensure!(stored == expected, "group {group}: inode bitmap");
         ensure!(
-            crc(self.geometry.seed, &stored[..bits / 8]) & 0xffff
-                == u32::from(le16(&descriptor.raw, 0x1a)),
+            self.bitmap_sum(&stored[..bits / 8]) == descriptor.checksum(0x1a, 0x3a),
             "group {group}: checksum of the inode bitmap"
         );
-        let mut table = vec![0xa5; bits * 256];
-        (self.read)(descriptor.inode_table() * BLOCK, &mut table)?;
-        for (raw, number) in table.chunks_exact(256).zip(first..) {
+        let inode_len = to_usize(self.geometry.inode_size);
+        let mut table = vec![0xa5; bits * inode_len];
+        (self.read)(descriptor.inode_table() * self.geometry.block, &mut table)?;
+        for (raw, number) in table.chunks_exact(inode_len).zip(first..) {
             ensure!(
                 self.used_inodes.contains(&number) || raw.iter().all(|byte| *byte == 0),
                 "inode {number}: free but not zero"
