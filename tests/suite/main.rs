@@ -11,6 +11,7 @@ mod disk;
 mod explain;
 mod export;
 mod ext4;
+mod kernel_log;
 mod lab;
 mod loops;
 mod mount;
