@@ -1,5 +1,6 @@
 //! File systems planned from real trees: e2fsck, the kernel and our own reader agree with the source.
 
+mod attributes;
 pub(crate) mod build;
 mod churn;
 mod crash;

@@ -77,6 +77,8 @@ fn resize2fs_shrinks_and_grows_copies() {
         assert_eq!(has_resize_inode(&rich.image()), with_resize_inode);
         let resized = Resized::new(&rich);
         let original = resized.blocks();
+        let estimate = run_text("resize2fs", [OsStr::new("-P"), rich.image().as_os_str()]);
+        assert!(estimate.contains("Estimated minimum size"), "{estimate}");
         resized.resize(&["-M"]);
         let minimum = resized.blocks();
         assert!(minimum < original, "{original} blocks became {minimum}");
