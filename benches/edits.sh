@@ -129,6 +129,7 @@ def mke2fs(path, tree, size):
         + ["-E", f"hash_seed={UUID},lazy_itable_init=1", image, str(size // BLOCK)],
         check=True,
         env=environment,
+        stdout=subprocess.DEVNULL,
     )
     yield from pieces_of_file(image)
 

@@ -5,6 +5,7 @@
     reason = "a test that overflows or unwraps nothing fails, as it should"
 )]
 
+mod benches;
 mod boot;
 mod cli_reference;
 mod disk;
