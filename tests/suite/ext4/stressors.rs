@@ -146,7 +146,7 @@ fn fsx_finds_every_byte_where_it_wrote_it() {
     let watched = Watched::new(&rich.image(), "rw");
     for seed in 1..=4 {
         let output = Command::new(&fsx)
-            .args(["-N", "50000", "-S", &seed.to_string(), "-f"])
+            .args(["-N", "10000", "-S", &seed.to_string(), "-f"])
             .arg(&config)
             .arg(watched.path().join(format!("dir/fsx-{seed}")))
             .output();
