@@ -6,7 +6,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=scripts/cargo-path.sh
 . scripts/cargo-path.sh
 
-scripts/setup.sh demo
+scripts/setup.sh test
 use_newest_cargo
 cargo build --release --locked
 # By name: the library's and the program's own test harnesses hold no benches.

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Install what is missing on a Debian machine, and nothing else. A second run changes nothing.
 #
-#   setup.sh [demo|test]
+#   setup.sh [demo|test|long]
 #
 # demo: what building, mounting, checking and booting the example needs. test (default): also what the tests run.
+# long: also fsx, which `make test-long` runs; Debian has none, so cargo builds it below target/tools.
 # Root, or sudo, is needed only if something is missing.
 set -euo pipefail
 # Debian gives ordinary users no sbin; e2fsck and sfdisk live there.
@@ -14,9 +15,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 profile=${1:-test}
 case $profile in
-demo | test) ;;
+demo | test | long) ;;
 *)
-    echo "usage: setup.sh [demo|test]" >&2
+    echo "usage: setup.sh [demo|test|long]" >&2
     exit 2
     ;;
 esac
@@ -50,7 +51,7 @@ need_rust() {
     [ "$profile" = demo ] || debian+=(rustfmt-web rust-web-clippy)
     if ! use_newest_cargo; then
         missing+=("${debian[@]}")
-    elif [ "$profile" = test ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+    elif [ "$profile" != demo ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
         # The formatter and the linter come from where the compiler came from.
         if command -v rustup >/dev/null; then
             rustup component add rustfmt clippy
@@ -75,7 +76,7 @@ list_missing() {
     need qemu-img qemu-utils qemu-system-x86
     need qemu-system-x86_64 qemu-utils qemu-system-x86
     need_static_busybox
-    [ "$profile" = test ] || return 0
+    [ "$profile" != demo ] || return 0
     need 7zz 7zip
     need vmdkinfo libvmdk-utils
     need xmllint libxml2-utils
@@ -86,6 +87,16 @@ list_missing() {
     need setpriv util-linux
     need bsdtar libarchive-tools
     need mtree mtree-netbsd
+    need stress-ng stress-ng
+    # The shell has a word of that name.
+    [ -x /usr/bin/time ] || missing+=(time)
+}
+
+# The exerciser of files, by Alan Somers.
+build_fsx() {
+    [ "$profile" = long ] && [ ! -x target/tools/bin/fsx ] || return 0
+    use_newest_cargo
+    cargo install --locked --quiet --root target/tools --version 0.3.2 fsx
 }
 
 # qemu-utils and qemu-system-x86 must be of one version. Where a backport of one is installed that no archive offers
@@ -103,6 +114,7 @@ with_versions() { # PACKAGE...
 
 list_missing
 if [ ${#missing[@]} -eq 0 ]; then
+    build_fsx
     echo "setup.sh: nothing is missing for $profile"
     exit 0
 fi
@@ -122,3 +134,4 @@ esac
 
 list_missing
 [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}"
+build_fsx

@@ -15,9 +15,11 @@ PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=scripts/cargo-path.sh
 . scripts/cargo-path.sh
 
+profile=test
 case ${1:-} in
 '') ;;
 --long)
+    profile=long
     export MIRAGEFS_LONG=1
     export PROPTEST_CASES=${PROPTEST_CASES:-4096}
     ;;
@@ -68,7 +70,7 @@ count_by_module() {
 }
 
 failed=0
-scripts/setup.sh test
+scripts/setup.sh "$profile"
 use_newest_cargo
 mkdir -p target
 log=target/test.log

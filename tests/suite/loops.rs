@@ -1,6 +1,5 @@
 //! Mounts of images through loop devices, gone when they are dropped.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +9,7 @@ use crate::support::{require_tool, run_text, skip};
 
 /// Whether images can be mounted here; says so if not.
 pub(crate) fn can_mount() -> bool {
-    if !require_tool("mount") || !require_tool("umount") {
+    if !["mount", "umount", "losetup"].into_iter().all(require_tool) {
         return false;
     }
     let able = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
@@ -18,6 +17,31 @@ pub(crate) fn can_mount() -> bool {
         skip("mounting takes root and loop devices");
     }
     able
+}
+
+/// A loop device over an image, ours until it is dropped: messages about it are about this image.
+pub(crate) struct LoopDevice(PathBuf);
+
+impl LoopDevice {
+    pub(crate) fn new(image: &Path) -> Self {
+        let arguments = ["--find".as_ref(), "--show".as_ref(), image.as_os_str()];
+        Self(PathBuf::from(run_text("losetup", arguments).trim_end()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The name without `/dev/`.
+    pub(crate) fn name(&self) -> &str {
+        self.0.file_name().unwrap().to_str().unwrap()
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        drop(Command::new("losetup").arg("-d").arg(&self.0).output());
+    }
 }
 
 /// A mounted file system.
@@ -46,18 +70,6 @@ impl Mount {
 
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
-    }
-
-    /// The name of the device, without `/dev/`.
-    pub(crate) fn device(&self) -> String {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let point = self.path().to_str().unwrap();
-        let line = mounts
-            .lines()
-            .find(|line| line.split(' ').nth(1) == Some(point))
-            .unwrap();
-        let device = PathBuf::from(line.split(' ').next().unwrap());
-        device.file_name().unwrap().to_str().unwrap().to_owned()
     }
 
     /// Unmounts now and fails if that fails. A child that another test starts holds copies of all descriptors until it

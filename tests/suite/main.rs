@@ -5,12 +5,14 @@
     reason = "a test that overflows or unwraps nothing fails, as it should"
 )]
 
+mod benches;
 mod boot;
 mod cli_reference;
 mod disk;
 mod explain;
 mod export;
 mod ext4;
+mod kernel_log;
 mod lab;
 mod loops;
 mod mistakes;

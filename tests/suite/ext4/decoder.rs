@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use miragefs::units::{to_u64, to_usize};
 use sha2::{Digest, Sha256};
 
+use super::attributes::blocks_besides;
 use super::extents::{self, Mapping};
 use super::superblock::{Descriptor, Geometry, geometry};
 
@@ -160,6 +161,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) used_inodes: BTreeSet<u32>,
     /// Names that lead to each inode that is no directory, and subdirectories of those that are.
     names: BTreeMap<u32, u64>,
+    /// How many inodes were met that have each block of attributes.
+    pub(crate) attribute_sharers: BTreeMap<u64, u32>,
     pub(crate) decoded: Decoded,
 }
 
@@ -177,6 +180,7 @@ pub(crate) fn decode_with_holes(read: &Reader<'_>, len: u64, holes: bool) -> Che
     decoder.check_internal_inodes()?;
     decoder.walk()?;
     decoder.check_links()?;
+    decoder.check_sharers()?;
     decoder.check_block_usage()?;
     decoder.check_inode_usage()?;
     Ok(decoder.decoded)
@@ -214,6 +218,7 @@ impl<'a> Decoder<'a> {
             holes: false,
             used_inodes: (1..=11).collect(),
             names: BTreeMap::new(),
+            attribute_sharers: BTreeMap::new(),
             decoded: Decoded::default(),
         })
     }
@@ -331,7 +336,8 @@ impl<'a> Decoder<'a> {
         );
         ensure!(
             inode.sectors() * 512
-                == (mapping.blocks() + to_u64(mapping.nodes.len())) * self.geometry.block,
+                == (mapping.blocks() + to_u64(mapping.nodes.len()) + blocks_besides(inode))
+                    * self.geometry.block,
             "inode {} ({owner}): i_blocks",
             inode.number
         );
@@ -401,6 +407,7 @@ impl<'a> Decoder<'a> {
         if first_name {
             self.decoded.first_paths.insert(number, path.to_vec());
             self.decoded.flags.insert(number, inode.flags());
+            self.check_attributes(&inode, &shown)?;
             item.contents = self.contents(&inode, &shown)?;
         } else {
             ensure!(kind != 0o040_000, "{shown}: a second name of a directory");
@@ -418,7 +425,7 @@ impl<'a> Decoder<'a> {
         let has_extents = inode.flags() & 0x8_0000 != 0;
         if inode.kind() == 0o120_000 && inode.size() < 60 {
             ensure!(
-                !has_extents && inode.sectors() == 0,
+                !has_extents && inode.sectors() == blocks_besides(inode) * 8,
                 "{shown}: fast symlink with blocks"
             );
             let (target, rest) = inode.i_block().split_at(to_usize(inode.size()));

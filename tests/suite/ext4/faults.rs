@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use miragefs::synth::ext4::SizeRequest;
 use miragefs::units::to_usize;
+use rustix::fs::{XattrFlags, lsetxattr};
 
+use super::attributes::first_two_entries;
 use super::build::{
     build, decode_file, difference, expected_items, fsck_findings, varied_tree, write_image,
 };
 use super::decoder::{BLOCK, Decoded, Decoder, Item, crc, le32};
 use super::superblock::is_backup;
-use crate::support::require_tool;
+use crate::support::{require_tool, skip};
 
 /// An image that faults are put into and taken out of.
 struct Patient {
@@ -169,6 +171,21 @@ impl Patient {
         self.edit_descriptor(group, |raw| raw[0x18..0x1a].copy_from_slice(&sum[..2]));
     }
 
+    /// Changes a block of attributes and its checksum.
+    fn edit_attributes(&mut self, path: &str, change: impl FnOnce(&mut [u8])) {
+        let (block, seed) = self.ask(|decoder| {
+            let inode = decoder.inode(self.inode(path)).unwrap();
+            (inode.attribute_block(), decoder.geometry.seed)
+        });
+        assert_ne!(block, 0, "{path} has a block of attributes");
+        self.edit(block * BLOCK, 4096, |raw| {
+            change(raw);
+            raw[16..20].fill(0);
+            let sum = crc(crc(seed, &block.to_le_bytes()), raw).to_le_bytes();
+            raw[16..20].copy_from_slice(&sum);
+        });
+    }
+
     /// What our own checks find.
     fn own_finding(&self) -> Option<String> {
         match decode_file(&self.path) {
@@ -177,6 +194,13 @@ impl Patient {
         }
     }
 }
+
+// Faults that e2fsck takes for a healthy file system; a check of ours has to find each.
+const UNSORTED_BLOCK: &str = "unsorted block of attributes";
+const SIZE_PAST_EXTENTS: &str = "size past the last extent";
+const STALE_SUPERBLOCK: &str = "stale backup superblock";
+const WRONG_JNL_BLOCKS: &str = "wrong s_jnl_blocks";
+const RESIZE_INODE_END: &str = "list of copies in the resize inode's last part";
 
 /// A fault: its name, whether e2fsck sees it, and how it is made.
 type Fault = (&'static str, bool, fn(&mut Patient));
@@ -295,7 +319,7 @@ const NAMES: [Fault; 6] = [
 ];
 
 const CONTENTS: [Fault; 10] = [
-    ("size past the last extent", false, |patient| {
+    (SIZE_PAST_EXTENTS, false, |patient| {
         patient.edit_inode(patient.inode("dir/odd"), |raw| add32(raw, 4, 3 * 4096));
     }),
     ("size within the last block", false, |patient| {
@@ -335,28 +359,55 @@ const CONTENTS: [Fault; 10] = [
     }),
 ];
 
+const ATTRIBUTES: [Fault; 4] = [
+    (UNSORTED_BLOCK, false, |patient| {
+        patient.edit_attributes("attributes", |raw| {
+            let (start, len) = first_two_entries(raw);
+            raw[start..start + 2 * len].rotate_left(len);
+        });
+    }),
+    ("checksum of a block of attributes", true, |patient| {
+        let number = patient.inode("attributes");
+        let block = patient.ask(|decoder| decoder.inode(number).unwrap().attribute_block());
+        patient.flip(block * BLOCK + 16);
+    }),
+    ("hash of an attribute", true, |patient| {
+        patient.edit_attributes("attributes", |raw| raw[4095] ^= 1);
+    }),
+    ("sharers of a block of attributes", true, |patient| {
+        patient.edit_attributes("attributes", |raw| raw[4] += 1);
+    }),
+];
+
 /// What e2fsck does not look at.
-const COPIES: [Fault; 6] = [
-    ("stale backup superblock", false, |patient| {
+const COPIES: [Fault; 7] = [
+    (STALE_SUPERBLOCK, false, |patient| {
         patient.edit_superblocks(&[3], |raw| raw[0x68..0x78].fill(b'Z'));
     }),
     ("stale backup descriptor", false, |patient| {
         patient.flip((5 * 32_768 + 1) * BLOCK + 0x12);
     }),
-    ("backup of the journal's inode", false, |patient| {
+    (WRONG_JNL_BLOCKS, false, |patient| {
         patient.edit_superblocks(&patient.copies(), |raw| raw[0x10c + 20] ^= 1);
     }),
-    (
-        "list of copies of a late reserved descriptor block",
-        false,
-        |patient| {
-            let (first, count) = patient.ask(|decoder| {
-                let geometry = &decoder.geometry;
-                (1 + geometry.gdt_blocks(), geometry.reserved_gdt)
-            });
-            patient.flip((first + count - 2) * BLOCK);
-        },
-    ),
+    (RESIZE_INODE_END, false, |patient| {
+        let (first, count) = patient.ask(|decoder| {
+            let geometry = &decoder.geometry;
+            (1 + geometry.gdt_blocks(), geometry.reserved_gdt)
+        });
+        patient.flip((first + count - 2) * BLOCK);
+    }),
+    ("last block that the resize inode has", true, |patient| {
+        let (last, block) = patient.ask(|decoder| {
+            let geometry = &decoder.geometry;
+            let inode = decoder.inode(7).unwrap();
+            (
+                geometry.gdt_blocks() + geometry.reserved_gdt,
+                u64::from(le32(inode.i_block(), 52)),
+            )
+        });
+        patient.edit(block * BLOCK + (last - 1) % 1024 * 4, 4, |raw| raw[0] ^= 1);
+    }),
     ("time of the superblock in the future", true, |patient| {
         patient.edit_superblocks(&patient.copies(), |raw| {
             raw[0x30..0x34].copy_from_slice(&4_000_000_000_u32.to_le_bytes());
@@ -367,38 +418,97 @@ const COPIES: [Fault; 6] = [
     }),
 ];
 
+fn all_faults() -> Vec<Fault> {
+    let all = [
+        &CHECKSUMS[..],
+        &COUNTS[..],
+        &NAMES[..],
+        &CONTENTS[..],
+        &ATTRIBUTES[..],
+        &COPIES[..],
+    ];
+    all.concat()
+}
+
+/// A patient with 16 groups and something of each kind; `None` where the host has no extended attributes.
+fn patient(directory: &Path) -> Option<Patient> {
+    let tree = directory.join("tree");
+    varied_tree(&tree);
+    let large = File::create(tree.join("large")).unwrap();
+    large.set_len(600 << 20).unwrap();
+    fs::write(tree.join("last"), "").unwrap();
+    let attributes = tree.join("attributes");
+    fs::write(&attributes, "").unwrap();
+    for (name, byte) in [("user.aa", b'a'), ("user.bb", b'b')] {
+        if lsetxattr(&attributes, name, &[byte; 300], XattrFlags::empty()).is_err() {
+            skip("the file system of the temporary directory has no extended attributes");
+            return None;
+        }
+    }
+    let patient = Patient::new(&tree, directory.join("image"));
+    assert_eq!(patient.groups(), 16);
+    Some(patient)
+}
+
 #[test]
 fn every_fault_is_found() {
     if !require_tool("e2fsck") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let tree = directory.path().join("tree");
-    varied_tree(&tree);
-    let large = File::create(tree.join("large")).unwrap();
-    large.set_len(600 << 20).unwrap();
-    fs::write(tree.join("last"), "").unwrap();
-    let mut patient = Patient::new(&tree, directory.path().join("image"));
-    assert_eq!(patient.groups(), 16);
-    let all = [
-        &CHECKSUMS[..],
-        &COUNTS[..],
-        &NAMES[..],
-        &CONTENTS[..],
-        &COPIES[..],
-    ];
+    let Some(mut patient) = patient(directory.path()) else {
+        return;
+    };
     let mut missed = Vec::new();
-    for (name, by_fsck, make) in all.concat() {
+    for (name, by_fsck, make) in all_faults() {
         assert_eq!(patient.own_finding(), None, "before: {name}");
         make(&mut patient);
         let own = patient.own_finding();
         let fsck = fsck_findings(patient.path.to_str().unwrap());
         let found = own.is_some() || fsck.is_some();
         if !found || fsck.is_some() != by_fsck {
-            missed.push(format!("{name}: own {own:?}, e2fsck {fsck:?}"));
+            let fsck = fsck.as_deref().unwrap_or("nothing");
+            missed.push(format!("{name}: own {own:?}, e2fsck {fsck:.300}"));
         }
         patient.heal();
     }
     assert!(missed.is_empty(), "{missed:#?}");
     assert_eq!(fsck_findings(patient.path.to_str().unwrap()), None);
+}
+
+/// What one of our checks says of the fault with this name; e2fsck says nothing.
+fn own_finding_of(name: &str) -> Option<String> {
+    let (_, by_fsck, make) = all_faults()
+        .into_iter()
+        .find(|(found, _, _)| *found == name)
+        .unwrap();
+    assert!(!by_fsck, "{name}: e2fsck finds it");
+    let directory = tempfile::tempdir().unwrap();
+    let mut patient = patient(directory.path())?;
+    assert_eq!(patient.own_finding(), None);
+    make(&mut patient);
+    Some(patient.own_finding().unwrap_or_default())
+}
+
+/// The findings are ours and about the fault itself, not about something that happens to go wrong with it.
+#[test]
+fn what_fsck_misses_is_found_by_name() {
+    for (name, words) in [
+        (
+            UNSORTED_BLOCK,
+            "attributes: block of attributes: not sorted: 1 aa comes late",
+        ),
+        (
+            SIZE_PAST_EXTENTS,
+            "(dir/odd): blocks do not cover its 135745 bytes",
+        ),
+        (STALE_SUPERBLOCK, "backup superblock 3: differs"),
+        (WRONG_JNL_BLOCKS, "s_jnl_blocks"),
+        (RESIZE_INODE_END, ": list of copies"),
+    ] {
+        let Some(finding) = own_finding_of(name) else {
+            return;
+        };
+        assert!(finding.ends_with(words), "{name}: {finding}");
+    }
 }

@@ -10,7 +10,7 @@ use miragefs::config::spec::{CopySpec, Ext4Spec, Sparse};
 use miragefs::synth::ext4::{Ext4Error, SizeRequest, mistakes_of};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::tree::TreeBuilder;
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr};
 
 use super::build::{TIMES, assert_clean, copy_of, try_build_entry, write_image};
 use crate::loops::{Mount, Tmpfs, can_mount};
@@ -19,16 +19,12 @@ use crate::support::{require_tool, run_text, skip};
 /// More files than may share one block of attributes.
 const SHARERS: usize = 1100;
 
-fn setfattr(path: &Path, name: &str, value: &str) -> bool {
-    let set = Command::new("setfattr")
-        .args(["-h", "-n", name, "-v", value])
-        .arg(path)
-        .output();
-    set.unwrap().status.success()
+fn set_attribute(path: &Path, name: &str, value: &str) -> bool {
+    lsetxattr(path, name, value.as_bytes(), XattrFlags::empty()).is_ok()
 }
 
 /// Attributes of everything below `root`, as text, by path.
-fn attributes_below(root: &Path) -> String {
+pub(super) fn attributes_below(root: &Path) -> String {
     let script = "find . -path ./lost+found -prune -o -print0 | sort -z | xargs -0 getfattr -h -d -m - --absolute-names";
     let output = Command::new("sh")
         .args(["-c", script])
@@ -44,7 +40,7 @@ fn attributes_below(root: &Path) -> String {
 }
 
 /// Type, permissions, device number and path of everything below `root`.
-fn special_files_below(root: &Path) -> Vec<String> {
+pub(super) fn special_files_below(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in fs::read_dir(root.join("special")).unwrap() {
         let entry = entry.unwrap();
@@ -60,7 +56,7 @@ fn special_files_below(root: &Path) -> Vec<String> {
     lines
 }
 
-fn make_special_files(at: &Path) {
+pub(super) fn make_special_files(at: &Path) {
     fs::create_dir(at).unwrap();
     rustix::fs::mkfifoat(CWD, at.join("fifo"), Mode::RWXU).unwrap();
     drop(UnixListener::bind(at.join("socket")).unwrap());
@@ -75,12 +71,12 @@ fn make_special_files(at: &Path) {
 }
 
 /// Attributes in the inode, in a block, and both; shared and not; on a symlink; ACLs and a capability.
-fn make_attributes(at: &Path) -> bool {
+pub(super) fn make_attributes(at: &Path) -> bool {
     fs::create_dir(at).unwrap();
     for name in ["small", "large", "acl", "capable"] {
         fs::write(at.join(name), name).unwrap();
     }
-    if !setfattr(&at.join("small"), "user.a", "hello") {
+    if !set_attribute(&at.join("small"), "user.a", "hello") {
         return false;
     }
     for (name, len) in [
@@ -89,10 +85,10 @@ fn make_attributes(at: &Path) -> bool {
         ("trusted.c", 1),
         ("user.empty", 0),
     ] {
-        assert!(setfattr(&at.join("large"), name, &"x".repeat(len)));
+        assert!(set_attribute(&at.join("large"), name, &"x".repeat(len)));
     }
     symlink("small", at.join("link")).unwrap();
-    assert!(setfattr(&at.join("link"), "trusted.link", "1"));
+    assert!(set_attribute(&at.join("link"), "trusted.link", "1"));
     run_text(
         "setfacl",
         ["-m", "u:1000:rwx,g:100:r", at.join("acl").to_str().unwrap()],
@@ -101,8 +97,9 @@ fn make_attributes(at: &Path) -> bool {
         "setfacl",
         ["-d", "-m", "u:4000000000:rx", at.to_str().unwrap()],
     );
-    let capability = "0x0100000200200000000000000000000000000000";
-    assert!(setfattr(
+    // Version 2 of `struct vfs_cap_data`: `CAP_NET_RAW` permitted and effective.
+    let capability = "\u{1}\0\0\u{2}\0\u{20}\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    assert!(set_attribute(
         &at.join("capable"),
         "security.capability",
         capability
@@ -110,12 +107,12 @@ fn make_attributes(at: &Path) -> bool {
     for index in 0..SHARERS {
         let path = at.join(format!("shared-{index}"));
         fs::write(&path, "").unwrap();
-        assert!(setfattr(&path, "user.shared", &"y".repeat(300)));
+        assert!(set_attribute(&path, "user.shared", &"y".repeat(300)));
     }
     true
 }
 
-fn entry(source: &Path) -> CopySpec {
+pub(super) fn entry(source: &Path) -> CopySpec {
     CopySpec {
         xattrs: vec!["trusted.*".to_owned()],
         sparse: Sparse::Auto,
@@ -125,7 +122,11 @@ fn entry(source: &Path) -> CopySpec {
 
 #[test]
 fn the_kernel_reads_special_files_and_attributes_back() {
-    if !can_mount() || !require_tool("setfacl") || !require_tool("e2fsck") {
+    if !can_mount()
+        || !["getfattr", "setfacl", "e2fsck"]
+            .into_iter()
+            .all(require_tool)
+    {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -158,7 +159,7 @@ fn the_kernel_reads_special_files_and_attributes_back() {
     for index in 0..SHARERS {
         let path = mount.path().join(format!("attributes/shared-{index}"));
         match index % 3 {
-            0 => assert!(setfattr(&path, "user.more", "1")),
+            0 => assert!(set_attribute(&path, "user.more", "1")),
             1 => fs::remove_file(&path).unwrap(),
             _ => {}
         }
@@ -241,7 +242,7 @@ fn holes_stay_holes_in_the_image() {
 
 #[test]
 fn attributes_beyond_the_limit_are_named() {
-    if !can_mount() || !require_tool("setfattr") {
+    if !can_mount() {
         return;
     }
     // ext4 itself could not hold them, tmpfs can.
@@ -250,7 +251,7 @@ fn attributes_beyond_the_limit_are_named() {
     let source = directory.path().to_path_buf();
     fs::write(source.join("f"), "").unwrap();
     for name in ["user.a", "user.b"] {
-        if !setfattr(&source.join("f"), name, &"x".repeat(2500)) {
+        if !set_attribute(&source.join("f"), name, &"x".repeat(2500)) {
             return skip("tmpfs holds no attributes before Linux 6.6");
         }
     }
@@ -269,7 +270,7 @@ fn attributes_beyond_the_limit_are_named() {
     // All files that are beyond a limit are found, in the order of the tree.
     for name in ["user.a", "user.b"] {
         fs::write(source.join("a"), "").unwrap();
-        assert!(setfattr(&source.join("a"), name, &"x".repeat(2500)));
+        set_attribute(&source.join("a"), name, &[b'x'; 2500]);
     }
     let huge = File::create(source.join("huge")).unwrap();
     huge.set_len(17 << 40).unwrap();

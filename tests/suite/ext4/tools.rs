@@ -10,8 +10,7 @@ use std::process::Command;
 use miragefs::synth::ext4::SizeRequest;
 
 use super::build::{
-    assert_clean, build, decode_source, difference, expected_items, fsck_findings, varied_tree,
-    write_image,
+    assert_clean, build, decode_source, difference, expected_items, varied_tree, write_image,
 };
 use crate::support::{long_tests, require_tool, run, run_text};
 
@@ -119,7 +118,7 @@ fn data_of(one: &File, other: &File) -> Vec<u64> {
 }
 
 fn have_tools() -> bool {
-    ["e2fsck", "debugfs", "dumpe2fs", "resize2fs"]
+    ["e2fsck", "debugfs", "dumpe2fs"]
         .into_iter()
         .all(require_tool)
 }
@@ -312,24 +311,5 @@ fn dumpe2fs_reads_the_same_from_every_superblock() {
             differing.is_empty() || differing.iter().all(|(a, _)| a.starts_with("Block group")),
             "group {group}: {differing:?}"
         );
-    }
-}
-
-#[test]
-fn resize2fs_finds_its_way() {
-    if !have_tools() {
-        return;
-    }
-    let checked = Checked::new(SizeRequest::Fixed(300 * MIB), |tree| {
-        varied_tree(tree);
-        fs::write(tree.join("data"), vec![7; 3_000_000]).unwrap();
-    });
-    let minimum = run_text("resize2fs", [OsStr::new("-P"), checked.image().as_os_str()]);
-    assert!(minimum.contains("Estimated minimum size"), "{minimum}");
-    let copy = checked.copy();
-    for size in ["900M", "120M"] {
-        run_text("e2fsck", [OsStr::new("-fy"), copy.as_os_str()]);
-        run_text("resize2fs", [copy.as_os_str(), OsStr::new(size)]);
-        assert_eq!(fsck_findings(copy.to_str().unwrap()), None, "{size}");
     }
 }

@@ -1,0 +1,104 @@
+//! The scripts of `benches/` that compare with `mke2fs -d` run and print their tables. Times neither pass nor fail.
+
+use std::fs;
+use std::process::Command;
+
+use crate::mounted::require_fuse;
+use crate::support::{long_tests, noise, require_tool};
+
+fn have_tools() -> bool {
+    require_fuse()
+        && ["python3", "mke2fs", "time", "find", "du"]
+            .into_iter()
+            .all(require_tool)
+}
+
+/// What a script prints.
+#[expect(
+    clippy::print_stdout,
+    reason = "the tables are what `make test-long` shows"
+)]
+fn output_of(script: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = Command::new(script)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .env("MIRAGEFS", env!("CARGO_BIN_EXE_miragefs"))
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {text}\n{errors}");
+    println!("{text}{errors}");
+    text
+}
+
+/// Cells of the rows of a table that begin with `first`.
+fn rows<'a>(text: &'a str, first: &str) -> Vec<Vec<&'a str>> {
+    let begin = format!("| {first} |");
+    text.lines()
+        .filter(|line| line.starts_with(&begin))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// The number that a cell begins with.
+fn number(cell: &str) -> f64 {
+    let digits = cell.split(' ').next().unwrap().replace(',', "");
+    digits.parse().unwrap()
+}
+
+#[test]
+fn many_small_files_are_compared_with_mke2fs() {
+    if !have_tools() {
+        return;
+    }
+    let (sizes, rounds): (&[&str], _) = if long_tests() {
+        (&["10000", "100000", "1000000"], "3")
+    } else {
+        (&["10000"], "1")
+    };
+    let text = output_of("benches/tree.sh", sizes, &[("ROUNDS", rounds)]);
+    for command in [
+        "`find -printf`",
+        "`miragefs check`",
+        "`miragefs mount` to the first byte",
+        "`mke2fs -d`",
+    ] {
+        let found = rows(&text, command);
+        assert_eq!(found.len(), sizes.len(), "{command}: {text}");
+        for row in found {
+            assert!(row[1..].iter().all(|cell| number(cell) > 0.0), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn edits_are_compared_with_mke2fs() {
+    if !have_tools() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    for index in 0..400 {
+        let at = tree.join(format!("{}/{}", index % 7, index % 40));
+        fs::create_dir_all(&at).unwrap();
+        fs::write(at.join(format!("{index}")), noise(index, 20_000)).unwrap();
+    }
+    let arguments = [tree.to_str().unwrap()];
+    let text = output_of("benches/edits.sh", &arguments, &[("EDITS", "3")]);
+    let unchanged = text
+        .lines()
+        .filter(|line| line.ends_with(" 0 differ without an edit"))
+        .count();
+    assert!(unchanged >= 2, "a layout changes without an edit: {text}");
+    for kind in ["grow by a block", "add a file", "delete a file"] {
+        let found = rows(&text, kind);
+        assert_eq!(found.len(), unchanged, "{kind}: {text}");
+        for row in found {
+            // At least the inode changes.
+            let share = number(row[6]);
+            assert!(share > 0.0 && share <= 100.0, "{row:?}");
+        }
+    }
+}
