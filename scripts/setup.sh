@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Install what is missing on a Debian machine, and nothing else. A second run changes nothing.
 #
-#   setup.sh [demo|test]
+#   setup.sh [demo|os|test]
 #
-# demo: what building, mounting, checking and booting the example needs. test (default): also what the tests run.
+# demo: what building, mounting, checking and booting the example needs. os: also what unpacks the Debian of examples/os.
+# test (default): also what the tests run.
 # Root, or sudo, is needed only if something is missing.
 set -euo pipefail
 # Debian gives ordinary users no sbin; e2fsck and sfdisk live there.
@@ -14,9 +15,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 profile=${1:-test}
 case $profile in
-demo | test) ;;
+demo | os | test) ;;
 *)
-    echo "usage: setup.sh [demo|test]" >&2
+    echo "usage: setup.sh [demo|os|test]" >&2
     exit 2
     ;;
 esac
@@ -47,7 +48,7 @@ need_static_busybox() {
 # newer than its own cargo.
 need_rust() {
     local debian=(cargo-web rustc-web)
-    [ "$profile" = demo ] || debian+=(rustfmt-web rust-web-clippy)
+    [ "$profile" != test ] || debian+=(rustfmt-web rust-web-clippy)
     if ! use_newest_cargo; then
         missing+=("${debian[@]}")
     elif [ "$profile" = test ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
@@ -75,6 +76,7 @@ list_missing() {
     need qemu-img qemu-utils qemu-system-x86
     need qemu-system-x86_64 qemu-utils qemu-system-x86
     need_static_busybox
+    [ "$profile" = demo ] || need mmdebstrap mmdebstrap
     [ "$profile" = test ] || return 0
     need 7zz 7zip
     need vmdkinfo libvmdk-utils
@@ -84,6 +86,7 @@ list_missing() {
     need setfattr attr
     need setfacl acl
     need setpriv util-linux
+    need rsync rsync
 }
 
 # qemu-utils and qemu-system-x86 must be of one version. Where a backport of one is installed that no archive offers

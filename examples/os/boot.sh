@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Boot an image of os.toml read-write in an emulated machine, log in on its serial line, shut it down, and look at what it
-# left: the file system must be clean, and hold what the guest wrote.
+# Boot an image of os.toml read-write in an emulated machine, log in on its serial line, shut it down, and look at what
+# it left: the file system must be clean, and hold what the guest wrote.
 #
 #   boot.sh IMAGE FORMAT [CONTROLLER [COPY]]
 #
 # IMAGE, FORMAT and CONTROLLER (virtio) are those of scripts/boot-vm.sh. What the guest writes goes to an overlay in a
-# temporary directory; the image is only read. COPY is where the disk as the guest left it is kept, as a sparse raw file.
+# temporary directory; the image is only read. COPY is where the disk as the guest left it is kept, as a sparse raw
+# file.
 #
 # Environment: BOOT_TIMEOUT in seconds (600), OS_PASSWORD (miragefs), and what scripts/boot-vm.sh knows.
 # Neither root nor /dev/kvm is needed. Exit: 0 all is well, 1 it is not, 2 usage.
