@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A whole operating system, end to end: unpack a Debian (examples/os), mount it as a disk, boot that read-write, log in, shut
-# it down, and check the file system that it left. Installs what is missing, builds, and cleans up after itself.
+# A whole operating system, end to end: unpack a Debian (examples/os), mount it as a disk, boot that read-write, log in,
+# shut it down, and check the file system that it left. Installs what is missing, builds, and cleans up after itself.
 #
 # Environment: MIRAGEFS (the program to show; without it, target/release/miragefs is built).
 # Root, or sudo: the tree belongs to root, and so does whoever reads it.

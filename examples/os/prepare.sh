@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Unpack Debian 12 into examples/os/generated/root with mmdebstrap: a kernel for virtual machines, systemd, and what they
-# need. The packages come from where apt of this machine takes them; a machine without Debian 12 among its sources
-# takes mmdebstrap's own choice.
+# Unpack Debian 12 into examples/os/generated/root with mmdebstrap: a kernel for virtual machines, systemd, and what
+# they need. The packages come from where apt of this machine takes them; a machine without Debian 12 among its
+# sources takes mmdebstrap's own choice.
 #
 # Needs root, or sudo. A second run changes nothing, unless this script was changed; `make clean` makes room for newer
 # packages. Root's password is `miragefs`.
@@ -48,7 +48,9 @@ options() {
     for line in "${left_out[@]}"; do echo "--dpkgopt=path-exclude=$line/*"; done
     echo "--customize-hook=echo root:miragefs | chroot \"\$1\" chpasswd"
     # What belongs to this machine stays here.
-    echo "--customize-hook=rm -f \"\$1/etc/apt/sources.list\" \"\$1\"/etc/apt/sources.list.d/* \"\$1/etc/apt/apt.conf.d/99mmdebstrap\" \"\$1/etc/resolv.conf\""
+    for line in apt/sources.list "apt/sources.list.d/*" apt/apt.conf.d/99mmdebstrap resolv.conf; do
+        echo "--customize-hook=rm -f \"\$1\"/etc/$line"
+    done
 }
 
 build() { # DIRECTORY
