@@ -206,6 +206,9 @@ fn note(key: &str) -> &'static str {
         "reserved-percent" => "left out it is 5",
         "source-date-epoch" => "`date +%s` prints the seconds since 1970 until now",
         "inodes" => "\"auto\" is one per 16 KiB",
+        "slack-bits" => {
+            "left out it is 6; 0 is no slack, and otherwise the fewer bits, the more slack"
+        }
         "major" | "minor" => "`ls -l` shows both numbers of a device",
         _ => "leave it out for the default",
     }

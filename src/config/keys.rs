@@ -167,6 +167,7 @@ const EXT4: TableKeys = TableKeys {
         key("journal", Shape::Boolean),
         key("reserved-percent", Shape::Integer),
         key("inodes", Shape::Count),
+        key("slack-bits", Shape::Integer),
     ],
 };
 

@@ -136,6 +136,7 @@ pub(crate) struct RawExt4 {
     pub(crate) journal: Option<bool>,
     pub(crate) reserved_percent: Option<Spanned<i64>>,
     pub(crate) inodes: Option<Spanned<RawSize>>,
+    pub(crate) slack_bits: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -163,7 +163,14 @@ pub struct Ext4Spec {
     pub reserved_percent: Option<u8>,
     /// Number of inodes, or `None` for one per 16 KiB and enough for the contents.
     pub inodes: Option<u32>,
+    /// Significant bits that the lengths of subtrees are rounded up to, at most [`SLACK_BITS_MAX`]; 0: not at all.
+    pub slack_bits: u8,
 }
+
+/// Significant bits beyond which rounding leaves nothing worth having.
+pub const SLACK_BITS_MAX: u8 = 16;
+/// The usual slack: it costs four to five percent.
+pub const SLACK_BITS_DEFAULT: u8 = 6;
 
 /// `features`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::host_file::{HostFiles, Identity};
-use super::tree::{Content, Node, NodeKind, Special, Tree};
+use super::tree::{Content, Node, NodeId, NodeKind, Special, Tree};
 use crate::units::to_u64;
 
 /// The namespace of all identifiers: a random UUID, fixed for ever.
@@ -62,9 +62,9 @@ impl Fingerprint {
 
     /// Adds a tree: names, attributes and sizes, and the bytes of inline files.
     pub fn tree(&mut self, tree: &Tree) {
-        self.number(to_u64(tree.nodes().len()));
-        for node in tree.nodes() {
-            self.node(node);
+        self.number(to_u64(tree.node_count()));
+        for (id, node) in tree.nodes() {
+            self.node(tree, id, &node);
         }
         self.number(to_u64(tree.xattr_sets().len()));
         for set in tree.xattr_sets() {
@@ -76,19 +76,20 @@ impl Fingerprint {
         }
     }
 
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, tree: &Tree, id: NodeId, node: &Node<'_>) {
         let attributes = &node.attributes;
         self.number(u64::from(attributes.mode) | u64::from(attributes.immutable) << 16);
         self.number(u64::from(attributes.uid) | u64::from(attributes.gid) << 32);
         self.number(attributes.mtime.seconds.cast_unsigned());
         self.number(attributes.mtime.nanoseconds.into());
         self.number(node.xattrs.0.into());
-        match &node.kind {
-            NodeKind::Directory(entries) => {
+        match node.kind {
+            NodeKind::Directory => {
+                let entries = tree.entries(id);
                 self.number(1);
                 self.number(to_u64(entries.len()));
-                for entry in entries {
-                    self.bytes(&entry.name);
+                for entry in entries.iter() {
+                    self.bytes(entry.name);
                     self.number(entry.node.0.into());
                 }
             }
@@ -98,8 +99,8 @@ impl Fingerprint {
                 ranges,
             } => {
                 self.number(2);
-                self.number(*size);
-                for range in ranges.iter().flatten() {
+                self.number(size);
+                for range in ranges.into_iter().flatten() {
                     self.number(u64::from(range.file_block) << 32 | u64::from(range.len));
                 }
             }
@@ -134,7 +135,7 @@ impl Fingerprint {
             let Some(identity) = files.identity(index) else {
                 break;
             };
-            self.identity(identity);
+            self.identity(&identity);
         }
     }
 
@@ -142,9 +143,9 @@ impl Fingerprint {
         self.number(identity.device);
         self.number(identity.inode);
         self.number(identity.size);
-        for (seconds, nanoseconds) in [identity.mtime, identity.ctime] {
-            self.number(seconds.cast_unsigned());
-            self.number(nanoseconds.into());
+        for time in [identity.mtime, identity.ctime] {
+            self.number(time.seconds().cast_unsigned());
+            self.number(time.nanoseconds().into());
         }
     }
 

@@ -211,7 +211,7 @@ enum Contents<'a> {
 /// A file system before and after its size is known.
 enum FileSystem<'a> {
     /// Waits for the size.
-    Tree(PartitionTree<'a>),
+    Tree(Box<PartitionTree<'a>>),
     /// As small as possible; the size follows from it.
     Planned(Box<Ext4Plan>),
 }
@@ -229,7 +229,7 @@ impl<'a> Contents<'a> {
             });
         };
         if !is_auto(spec, partition) {
-            return Ok(Self::FileSystem(FileSystem::Tree(tree)));
+            return Ok(Self::FileSystem(FileSystem::Tree(Box::new(tree))));
         }
         let free_blocks = partition.free.unwrap_or(0).div_ceil(BLOCK_SIZE);
         let plan = tree.plan(spec, SizeRequest::Fit { free_blocks })?;

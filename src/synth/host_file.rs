@@ -4,11 +4,14 @@
 //! when it was opened and again after the bytes were read. Opening never leaves the source directory and never
 //! follows a symlink.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,8 +21,10 @@ use parking_lot::Mutex;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::names::{Name, Names};
+use super::packed_time::PackedTime;
 use super::source::{Change, ReadError};
-use crate::units::to_u64;
+use crate::units::{to_u64, to_usize};
 
 /// How many source files stay open at most; far below the usual limit of 1024 descriptors.
 const OPEN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not zero");
@@ -36,10 +41,10 @@ pub struct Identity {
     pub inode: u64,
     /// Length in bytes.
     pub size: u64,
-    /// Modification time: seconds and nanoseconds.
-    pub mtime: (i64, u32),
-    /// Change time: seconds and nanoseconds.
-    pub ctime: (i64, u32),
+    /// Modification time.
+    pub mtime: PackedTime,
+    /// Change time.
+    pub ctime: PackedTime,
 }
 
 impl Identity {
@@ -50,8 +55,8 @@ impl Identity {
             device: stat.st_dev,
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
-            ctime: (stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
+            mtime: PackedTime::new(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
+            ctime: PackedTime::new(stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
         }
     }
 
@@ -85,22 +90,53 @@ pub struct SourceDirectory {
     pub cross_mounts: bool,
 }
 
-/// One planned file.
+/// A source directory and the names below it.
+#[derive(Debug)]
+struct Source {
+    directory: Arc<SourceDirectory>,
+    /// Not there yet while the source is being scanned.
+    names: Option<Arc<Names>>,
+}
+
+/// Index of a [`SourceDirectory`] in [`HostFiles`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceId(u32);
+
+/// Index of a directory of a source in [`HostFiles`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectoryId(u32);
+
+/// A directory of a source, as far as its files share what it says.
+#[derive(Debug, Clone, Copy)]
+struct Directory {
+    source: SourceId,
+    /// The directory above and the name in it; `None` for the source itself.
+    place: Option<(DirectoryId, Name)>,
+    /// Device of the files.
+    device: u64,
+}
+
+/// One planned file. There may be millions, so what can be shared is with the directory.
 #[derive(Debug)]
 struct PlannedFile {
-    directory_index: u32,
-    /// Below its directory, without leading slash.
-    relative_path: Box<Path>,
-    identity: Identity,
-    /// Its timestamps were so fresh when scanned that a later write could have gone unseen.
-    young: bool,
+    inode: u64,
+    size: u64,
+    mtime: PackedTime,
+    ctime: PackedTime,
+    directory: DirectoryId,
+    name: Name,
 }
+
+const _: () = assert!(size_of::<PlannedFile>() == 40);
 
 /// All source files of a generation, and the descriptors of those read last.
 #[derive(Default)]
 pub struct HostFiles {
-    directories: Vec<Arc<SourceDirectory>>,
+    sources: Vec<Source>,
+    directories: Vec<Directory>,
     files: Vec<PlannedFile>,
+    /// Files whose timestamps were so fresh when scanned that a later write could have gone unseen.
+    young: BTreeSet<u32>,
     newest_mtime: Option<i64>,
     open: Mutex<Option<LruCache<u32, Arc<OwnedFd>>>>,
 }
@@ -142,28 +178,83 @@ impl HostFiles {
         Self::default()
     }
 
-    /// Adds a directory and returns its index for [`HostFiles::add_file`].
-    pub fn add_directory(&mut self, directory: Arc<SourceDirectory>) -> u32 {
-        self.directories.push(directory);
-        u32::try_from(self.directories.len().saturating_sub(1))
-            .expect("directories of a config are few")
+    /// Adds a source.
+    pub fn add_source(&mut self, directory: Arc<SourceDirectory>) -> SourceId {
+        self.sources.push(Source {
+            directory,
+            names: None,
+        });
+        SourceId(index_u32(self.sources.len().saturating_sub(1)))
     }
 
-    /// Adds a planned file and returns its index, or `None` beyond 2^32 files.
+    /// Adds a directory of a source, whose files are on `device`; `place` is where it is, `None` for the source itself.
+    /// Names are those that [`HostFiles::name_sources`] brings.
+    pub fn add_directory(
+        &mut self,
+        source: SourceId,
+        place: Option<(DirectoryId, Name)>,
+        device: u64,
+    ) -> DirectoryId {
+        self.directories.push(Directory {
+            source,
+            place,
+            device,
+        });
+        DirectoryId(index_u32(self.directories.len().saturating_sub(1)))
+    }
+
+    /// The same directory for files on another device.
+    pub fn directory_on(&mut self, directory: DirectoryId, device: u64) -> DirectoryId {
+        let known = *self.directory(directory);
+        if known.device == device {
+            return directory;
+        }
+        match self.directories.last() {
+            // A file system that shows two devices shows them for many files in turn.
+            Some(last)
+                if last.device == device
+                    && last.source == known.source
+                    && last.place == known.place =>
+            {
+                DirectoryId(index_u32(self.directories.len().saturating_sub(1)))
+            }
+            _ => self.add_directory(known.source, known.place, device),
+        }
+    }
+
+    /// Adds a planned file, on the device of its directory, and returns its index; `None` beyond 2^32 files.
     pub fn add_file(
         &mut self,
-        directory_index: u32,
-        relative_path: &Path,
+        directory: DirectoryId,
+        name: Name,
         identity: Identity,
     ) -> Option<u32> {
+        debug_assert_eq!(self.directory(directory).device, identity.device);
         let index = u32::try_from(self.files.len()).ok()?;
+        if is_young(&identity) {
+            self.young.insert(index);
+        }
         self.files.push(PlannedFile {
-            directory_index,
-            relative_path: relative_path.into(),
-            identity,
-            young: is_young(&identity),
+            inode: identity.inode,
+            size: identity.size,
+            mtime: identity.mtime,
+            ctime: identity.ctime,
+            directory,
+            name,
         });
         Some(index)
+    }
+
+    /// Gives the sources that were added since the last call the names that were used with them.
+    pub fn name_sources(&mut self, names: &Arc<Names>) {
+        for source in self.sources.iter_mut().rev() {
+            if source.names.is_some() {
+                break;
+            }
+            source.names = Some(Arc::clone(names));
+        }
+        self.files.shrink_to_fit();
+        self.directories.shrink_to_fit();
     }
 
     /// How many files are planned.
@@ -174,8 +265,18 @@ impl HostFiles {
 
     /// What the file at `index` was when it was planned.
     #[must_use]
-    pub fn identity(&self, index: u32) -> Option<&Identity> {
-        self.planned(index).map(|planned| &planned.identity)
+    pub fn identity(&self, index: u32) -> Option<Identity> {
+        self.planned(index).map(|planned| self.identity_of(planned))
+    }
+
+    fn identity_of(&self, planned: &PlannedFile) -> Identity {
+        Identity {
+            device: self.directory(planned.directory).device,
+            inode: planned.inode,
+            size: planned.size,
+            mtime: planned.mtime,
+            ctime: planned.ctime,
+        }
     }
 
     /// Notes that something with this modification time, in seconds since 1970, was scanned.
@@ -191,9 +292,9 @@ impl HostFiles {
 
     /// The directories that files are opened below, as the user knows them.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.directories
+        self.sources
             .iter()
-            .map(|directory| directory.path.as_path())
+            .map(|source| source.directory.path.as_path())
     }
 
     /// The path of the file at `index`, for messages.
@@ -202,10 +303,26 @@ impl HostFiles {
         let Some(planned) = self.planned(index) else {
             return PathBuf::new();
         };
-        match self.directory(planned) {
-            Some(directory) => directory.path.join(&planned.relative_path),
-            None => planned.relative_path.to_path_buf(),
+        let source = self.source(planned);
+        source.directory.path.join(self.relative_path(planned))
+    }
+
+    /// The path of a file below its source; empty while the source is being scanned.
+    fn relative_path(&self, planned: &PlannedFile) -> PathBuf {
+        let Some(names) = &self.source(planned).names else {
+            return PathBuf::new();
+        };
+        let mut components = vec![planned.name];
+        let mut at = self.directory(planned.directory);
+        while let Some((above, name)) = at.place {
+            components.push(name);
+            at = self.directory(above);
         }
+        let mut path = PathBuf::new();
+        for name in components.into_iter().rev() {
+            path.push(OsStr::from_bytes(names.get(name)));
+        }
+        path
     }
 
     /// Fills `buf` from `offset` of the file at `index`.
@@ -217,7 +334,7 @@ impl HostFiles {
         let planned = self
             .planned(index)
             .expect("file indices come from this table");
-        let fd = self.open(index, planned)?;
+        let fd = self.open(index, planned, None)?;
         let mut filled = 0;
         while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match rustix::io::pread(&fd, rest, offset.saturating_add(to_u64(filled))) {
@@ -230,25 +347,28 @@ impl HostFiles {
         self.verify(index, planned, &fd)
     }
 
-    /// The ranges of the file at `index` that the host stores, half-open; what is between them is a hole.
+    /// The ranges of the file at `index` that the host stores, half-open; what is between them is a hole. Names may not
+    /// be there yet, so the path below the source is given.
     ///
     /// # Errors
     /// The host's, and `ESTALE` if the file changed.
-    pub fn data_ranges(&self, index: u32) -> Result<Vec<(u64, u64)>, Errno> {
+    pub fn data_ranges(&self, index: u32, path: &Path) -> Result<Vec<(u64, u64)>, Errno> {
         let planned = self
             .planned(index)
             .expect("file indices come from this table");
-        let fd = self.open(index, planned).map_err(|_| Errno::STALE)?;
+        let fd = self
+            .open(index, planned, Some(path))
+            .map_err(|_| Errno::STALE)?;
         let mut ranges = Vec::new();
         let mut offset = 0;
-        while offset < planned.identity.size {
+        while offset < planned.size {
             let start = match rustix::fs::seek(&fd, SeekFrom::Data(offset)) {
                 Ok(start) => start,
                 // Nothing but a hole up to the end.
                 Err(Errno::NXIO) => break,
                 Err(error) => return Err(error),
             };
-            let end = rustix::fs::seek(&fd, SeekFrom::Hole(start))?.min(planned.identity.size);
+            let end = rustix::fs::seek(&fd, SeekFrom::Hole(start))?.min(planned.size);
             if end <= offset {
                 break;
             }
@@ -267,7 +387,7 @@ impl HostFiles {
         let planned = self
             .planned(index)
             .expect("file indices come from this table");
-        let fd = self.open(index, planned)?;
+        let fd = self.open(index, planned, None)?;
         self.verify(index, planned, &fd)?;
         Ok(fd)
     }
@@ -276,13 +396,26 @@ impl HostFiles {
         self.files.get(usize::try_from(index).ok()?)
     }
 
-    fn directory(&self, planned: &PlannedFile) -> Option<&SourceDirectory> {
+    fn directory(&self, id: DirectoryId) -> &Directory {
         self.directories
-            .get(usize::try_from(planned.directory_index).ok()?)
-            .map(AsRef::as_ref)
+            .get(to_usize(id.0.into()))
+            .expect("directory ids come from this table")
     }
 
-    fn open(&self, index: u32, planned: &PlannedFile) -> Result<Arc<OwnedFd>, ReadError> {
+    fn source(&self, planned: &PlannedFile) -> &Source {
+        let SourceId(index) = self.directory(planned.directory).source;
+        self.sources
+            .get(to_usize(index.into()))
+            .expect("source ids come from this table")
+    }
+
+    /// A descriptor of a file, which is at `path` below its source if that is given.
+    fn open(
+        &self,
+        index: u32,
+        planned: &PlannedFile,
+        path: Option<&Path>,
+    ) -> Result<Arc<OwnedFd>, ReadError> {
         if let Some(fd) = self
             .open
             .lock()
@@ -291,23 +424,20 @@ impl HostFiles {
         {
             return Ok(fd);
         }
-        let directory = self
-            .directory(planned)
-            .expect("files are added with a directory of this table");
+        let directory = &self.source(planned).directory;
         let mut resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         if !directory.cross_mounts {
             resolve |= ResolveFlags::NO_XDEV;
         }
+        let relative_path = match path {
+            Some(path) => path.to_path_buf(),
+            None => self.relative_path(planned),
+        };
         // NONBLOCK: should the name have become a fifo, opening must not wait for its writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let opened = rustix::fs::openat2(
-            &directory.fd,
-            &*planned.relative_path,
-            flags,
-            Mode::empty(),
-            resolve,
-        );
+        let opened =
+            rustix::fs::openat2(&directory.fd, &relative_path, flags, Mode::empty(), resolve);
         let fd = match opened {
             Ok(fd) => Arc::new(fd),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO) => {
@@ -315,8 +445,8 @@ impl HostFiles {
             }
             Err(error) => return Err(self.host_error(index, error)),
         };
-        if planned.young {
-            wait_out_tick(&planned.identity);
+        if self.young.contains(&index) {
+            wait_out_tick(&self.identity_of(planned));
         }
         self.verify(index, planned, &fd)?;
         // Dropping an evicted descriptor closes a file; that happens after the lock is released.
@@ -332,7 +462,8 @@ impl HostFiles {
     fn verify(&self, index: u32, planned: &PlannedFile, fd: &OwnedFd) -> Result<(), ReadError> {
         let stat = rustix::fs::fstat(fd.as_fd()).map_err(|error| self.host_error(index, error))?;
         let change = if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            planned.identity.difference(&Identity::from_stat(&stat))
+            self.identity_of(planned)
+                .difference(&Identity::from_stat(&stat))
         } else {
             Some("type")
         };
@@ -424,9 +555,14 @@ fn wait_out_tick(identity: &Identity) {
     }
 }
 
+fn index_u32(index: usize) -> u32 {
+    u32::try_from(index)
+        .expect("directories of sources are fewer than files, which are fewer than 2^32")
+}
+
 fn remaining_tick(identity: &Identity) -> Option<Duration> {
-    let (seconds, nanoseconds) = identity.mtime.max(identity.ctime);
-    let stamp = Duration::new(u64::try_from(seconds).ok()?, nanoseconds);
+    let newest = identity.mtime.max(identity.ctime);
+    let stamp = Duration::new(u64::try_from(newest.seconds()).ok()?, newest.nanoseconds());
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .ok()?;

@@ -86,7 +86,7 @@ impl<'a> PartitionTree<'a> {
                 location,
             )?;
         }
-        let (tree, tree_warnings) = builder.finish()?;
+        let (tree, tree_warnings) = builder.finish(files)?;
         warnings.extend(tree_warnings.into_iter().map(PlanWarning::Tree));
         Ok(Some(Self {
             spec: partition,
@@ -192,7 +192,7 @@ pub(super) fn check_boot(
         });
     }
     for node in asked.into_inner() {
-        if let NodeKind::File { size, .. } = tree.node(node).kind
+        if let NodeKind::File { size, .. } = tree.kind(node)
             && size >= BOOT_FILE_LEN_MAX
         {
             return Err(PlanError::BootFileTooLarge {
@@ -262,15 +262,15 @@ fn small_contents(
     node: NodeId,
     files: &HostFiles,
 ) -> Result<Option<Vec<u8>>, PlanError> {
-    let NodeKind::File { size, content, .. } = &tree.node(node).kind else {
+    let NodeKind::File { size, content, .. } = tree.kind(node) else {
         return Ok(None);
     };
     match content {
         Content::Inline(bytes) => Ok(Some(bytes.to_vec())),
-        Content::Host(_) if *size > BOOT_CONFIG_LEN_MAX => Ok(None),
+        Content::Host(_) if size > BOOT_CONFIG_LEN_MAX => Ok(None),
         Content::Host(index) => {
-            let mut bytes = vec![0; to_usize(*size)];
-            files.read_exact_at(*index, 0, &mut bytes)?;
+            let mut bytes = vec![0; to_usize(size)];
+            files.read_exact_at(index, 0, &mut bytes)?;
             Ok(Some(bytes))
         }
     }
@@ -290,7 +290,7 @@ fn follow(tree: &Tree, path: &str) -> Option<NodeId> {
         }
         let directory = *trail.last()?;
         let node = tree.find_in(directory, &name)?;
-        let NodeKind::Symlink(target) = &tree.node(node).kind else {
+        let NodeKind::Symlink(target) = tree.kind(node) else {
             trail.push(node);
             continue;
         };

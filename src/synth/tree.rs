@@ -7,6 +7,7 @@ mod build;
 mod filter;
 mod ids;
 mod order;
+mod packed;
 mod scan;
 mod xattr;
 
@@ -15,7 +16,11 @@ pub use build::TreeBuilder;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use packed::{PackedEntry, PackedKind, PackedNode, Tables};
+
 use crate::config::spec::{ImagePath, Location};
+use crate::synth::names::Names;
+use crate::units::to_usize;
 
 /// Index of a node in [`Tree::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,9 +63,9 @@ pub struct Attributes {
     pub immutable: bool,
 }
 
-/// A file, directory or symlink.
-#[derive(Debug, Clone)]
-pub struct Node {
+/// A file, directory, symlink or special file, as a tree shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node<'a> {
     /// Owner, mode, time.
     pub attributes: Attributes,
     /// How many names it has inside the tree (for a directory: how many subdirectories, which its `..` count).
@@ -68,7 +73,7 @@ pub struct Node {
     /// The directory that holds its first name; the root's is the root.
     pub parent: NodeId,
     /// What it is.
-    pub kind: NodeKind,
+    pub kind: NodeKind<'a>,
     /// Its extended attributes.
     pub xattrs: XattrSetId,
 }
@@ -86,21 +91,21 @@ impl XattrSetId {
 pub type XattrSet = Vec<(Box<[u8]>, Box<[u8]>)>;
 
 /// What a node is.
-#[derive(Debug, Clone)]
-pub enum NodeKind {
-    /// A directory; its entries are sorted by name bytes, without `.` and `..`.
-    Directory(Vec<Entry>),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind<'a> {
+    /// A directory; its names are [`Tree::entries`].
+    Directory,
     /// A regular file.
     File {
         /// Length in bytes.
         size: u64,
         /// Where the bytes are.
-        content: Content,
+        content: Content<'a>,
         /// The blocks that hold data, if there are holes between them.
-        ranges: Option<Box<[BlockRange]>>,
+        ranges: Option<&'a [BlockRange]>,
     },
     /// A symlink and its target, 1 to 4095 bytes.
-    Symlink(Box<[u8]>),
+    Symlink(&'a [u8]),
     /// A file without contents of its own.
     Special(Special),
 }
@@ -139,29 +144,71 @@ pub struct DeviceNumber {
 }
 
 /// A name in a directory.
-#[derive(Debug, Clone)]
-pub struct Entry {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
     /// 1 to 255 bytes without `/` and NUL.
-    pub name: Box<[u8]>,
+    pub name: &'a [u8],
     /// What it names.
     pub node: NodeId,
 }
 
+/// The names in a directory, sorted by their bytes, without `.` and `..`.
+#[derive(Debug, Clone, Copy)]
+pub struct Entries<'a> {
+    names: &'a Names,
+    packed: &'a [PackedEntry],
+}
+
+impl<'a> Entries<'a> {
+    /// How many there are.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.packed.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// The name at a position.
+    #[must_use]
+    pub fn get(self, position: usize) -> Option<Entry<'a>> {
+        let packed = self.packed.get(position)?;
+        Some(Entry {
+            name: self.names.get(packed.name),
+            node: packed.node,
+        })
+    }
+
+    /// All, in order.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = Entry<'a>> + DoubleEndedIterator {
+        self.packed.iter().map(move |packed| Entry {
+            name: self.names.get(packed.name),
+            node: packed.node,
+        })
+    }
+}
+
 /// Where a file's bytes are.
-#[derive(Debug, Clone)]
-pub enum Content {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
     /// In the source file with this index in the generation's `HostFiles`.
     Host(u32),
     /// In memory: a file of the config, or one of the boot loader.
-    Inline(Arc<[u8]>),
+    Inline(&'a Arc<[u8]>),
 }
 
 /// A complete tree. Nodes are numbered so that a directory's children are contiguous and subtrees nest: the root, its
 /// children, then each child's subtree in the order of names.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    nodes: Vec<Node>,
-    xattr_sets: Vec<XattrSet>,
+    nodes: Vec<PackedNode>,
+    entries: Vec<PackedEntry>,
+    tables: Tables,
+    /// Of what has more than one name and is no directory, sorted.
+    link_counts: Vec<(NodeId, u32)>,
 }
 
 /// How many nodes of each kind a tree has.
@@ -182,32 +229,90 @@ pub struct TreeCounts {
 }
 
 impl Tree {
-    /// All nodes; index 0 is the root, 1 is lost+found.
+    /// How many nodes there are; node 0 is the root, 1 is lost+found.
     #[must_use]
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
+    pub const fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// All nodes in order.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, Node<'_>)> {
+        self.nodes_from(NodeId::ROOT)
+    }
+
+    /// The nodes from this one on.
+    pub fn nodes_from(&self, first: NodeId) -> impl Iterator<Item = (NodeId, Node<'_>)> {
+        let rest = self.nodes.get(first.index()..).unwrap_or_default();
+        (first.0..)
+            .map(NodeId)
+            .zip(rest)
+            .map(|(id, packed)| (id, self.unpack(id, packed)))
     }
 
     /// All sets of extended attributes; index 0 is the empty one.
     #[must_use]
     pub fn xattr_sets(&self) -> &[XattrSet] {
-        &self.xattr_sets
+        self.tables.xattr_sets()
     }
 
     /// The node with this id, which is of this tree.
     #[must_use]
-    pub fn node(&self, id: NodeId) -> &Node {
+    pub fn node(&self, id: NodeId) -> Node<'_> {
+        self.unpack(id, self.packed(id))
+    }
+
+    /// What a node is, without the rest.
+    #[must_use]
+    pub fn kind(&self, id: NodeId) -> NodeKind<'_> {
+        self.tables.kind(id, self.packed(id))
+    }
+
+    /// The directory that holds a node's first name.
+    #[must_use]
+    pub fn parent(&self, id: NodeId) -> NodeId {
+        self.packed(id).parent
+    }
+
+    fn packed(&self, id: NodeId) -> &PackedNode {
         self.nodes
             .get(id.index())
             .expect("node ids come from this tree")
     }
 
+    fn unpack(&self, id: NodeId, packed: &PackedNode) -> Node<'_> {
+        let link_count = match packed.kind {
+            PackedKind::Directory { subdirectories, .. } => subdirectories,
+            _ => self
+                .link_counts
+                .binary_search_by_key(&id, |(node, _)| *node)
+                .ok()
+                .and_then(|index| self.link_counts.get(index))
+                .map_or(1, |(_, count)| *count),
+        };
+        Node {
+            attributes: self.tables.attributes(packed),
+            link_count,
+            parent: packed.parent,
+            kind: self.tables.kind(id, packed),
+            xattrs: self.tables.xattrs(packed),
+        }
+    }
+
     /// The entries of a directory; none for other nodes.
     #[must_use]
-    pub fn entries(&self, id: NodeId) -> &[Entry] {
-        match &self.node(id).kind {
-            NodeKind::Directory(entries) => entries,
+    pub fn entries(&self, id: NodeId) -> Entries<'_> {
+        let packed = match self.packed(id).kind {
+            PackedKind::Directory { first, len, .. } => {
+                let first = to_usize(first.into());
+                self.entries
+                    .get(first..first.saturating_add(to_usize(len.into())))
+                    .unwrap_or_default()
+            }
             _ => &[],
+        };
+        Entries {
+            names: self.tables.names(),
+            packed,
         }
     }
 
@@ -222,11 +327,11 @@ impl Tree {
     /// What `name` names in a directory.
     #[must_use]
     pub fn find_in(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
-        let entries = self.entries(directory);
-        let index = entries
-            .binary_search_by(|entry| (*entry.name).cmp(name))
+        let Entries { names, packed } = self.entries(directory);
+        let index = packed
+            .binary_search_by(|entry| names.get(entry.name).cmp(name))
             .ok()?;
-        entries.get(index).map(|entry| entry.node)
+        packed.get(index).map(|entry| entry.node)
     }
 
     /// Replaces the bytes of an inline file by others of the same length.
@@ -234,17 +339,15 @@ impl Tree {
     /// # Panics
     /// If the node is no inline file of that length: the plan would not hold any more.
     pub fn replace_inline(&mut self, id: NodeId, bytes: Arc<[u8]>) {
-        let node = self
-            .nodes
-            .get_mut(id.index())
+        let PackedKind::Inline(index) = self.packed(id).kind else {
+            panic!("only an inline file is replaced");
+        };
+        let old = self
+            .tables
+            .inline_mut(index)
             .expect("node ids come from this tree");
-        match &mut node.kind {
-            NodeKind::File {
-                content: Content::Inline(old),
-                ..
-            } if old.len() == bytes.len() => *old = bytes,
-            _ => panic!("only an inline file is replaced, by as many bytes"),
-        }
+        assert!(old.len() == bytes.len(), "it is replaced by as many bytes");
+        *old = bytes;
     }
 
     /// The first name of a node from the root, for messages: `/boot/vmlinuz`.
@@ -253,11 +356,10 @@ impl Tree {
         let mut names = Vec::new();
         let mut at = id;
         while at != NodeId::ROOT {
-            let parent = self.node(at).parent;
+            let parent = self.parent(at);
             let name = self.entries(parent).iter().find(|entry| entry.node == at);
-            names.push(
-                name.map_or_else(|| "?".into(), |entry| String::from_utf8_lossy(&entry.name)),
-            );
+            names
+                .push(name.map_or_else(|| "?".into(), |entry| String::from_utf8_lossy(entry.name)));
             at = parent;
         }
         names.push("".into());
@@ -273,14 +375,14 @@ impl Tree {
     #[must_use]
     pub fn counts(&self) -> TreeCounts {
         let mut counts = TreeCounts::default();
-        for node in &self.nodes {
-            match &node.kind {
-                NodeKind::Directory(_) => counts.directories = counts.directories.saturating_add(1),
+        for (_, node) in self.nodes() {
+            match node.kind {
+                NodeKind::Directory => counts.directories = counts.directories.saturating_add(1),
                 NodeKind::File { size, ranges, .. } => {
                     counts.files = counts.files.saturating_add(1);
                     counts.sparse_files =
                         counts.sparse_files.saturating_add(ranges.is_some().into());
-                    counts.file_bytes = counts.file_bytes.saturating_add(*size);
+                    counts.file_bytes = counts.file_bytes.saturating_add(size);
                 }
                 NodeKind::Symlink(_) => counts.symlinks = counts.symlinks.saturating_add(1),
                 NodeKind::Special(_) => {

@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Times};
+use miragefs::config::spec::{
+    CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, SLACK_BITS_DEFAULT, Times,
+};
 use miragefs::synth::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::tree::{Content, Node, NodeKind, Tree, TreeBuilder, TreeError, TreeWarning};
@@ -54,7 +56,7 @@ fn plan_at(times: Times, entries: &[CopySpec]) -> Result<Plan, TreeError> {
     for entry in entries {
         builder.copy(entry, &mut files)?;
     }
-    let (tree, warnings) = builder.finish()?;
+    let (tree, warnings) = builder.finish(&mut files)?;
     Ok(Plan {
         tree,
         files,
@@ -73,25 +75,25 @@ fn error_of(entries: &[CopySpec]) -> TreeError {
 }
 
 impl Plan {
-    fn find(&self, path: &str) -> Option<&Node> {
+    fn find(&self, path: &str) -> Option<Node<'_>> {
         let id = self.tree.find(&image_path(path))?;
         Some(self.tree.node(id))
     }
 
-    fn node(&self, path: &str) -> &Node {
+    fn node(&self, path: &str) -> Node<'_> {
         self.find(path).unwrap_or_else(|| panic!("{path} is there"))
     }
 
     /// The bytes of a file.
     fn bytes(&self, path: &str) -> Vec<u8> {
-        match &self.node(path).kind {
+        match self.node(path).kind {
             NodeKind::File {
                 size,
                 content: Content::Host(index),
                 ..
             } => {
-                let mut bytes = vec![0xa5; usize::try_from(*size).unwrap()];
-                self.files.read_exact_at(*index, 0, &mut bytes).unwrap();
+                let mut bytes = vec![0xa5; usize::try_from(size).unwrap()];
+                self.files.read_exact_at(index, 0, &mut bytes).unwrap();
                 bytes
             }
             NodeKind::File {
@@ -107,8 +109,8 @@ impl Plan {
         let mut paths = Vec::new();
         let mut pending = vec![(String::new(), miragefs::synth::tree::NodeId::ROOT)];
         while let Some((path, id)) = pending.pop() {
-            for entry in self.tree.entries(id) {
-                let name = std::ffi::OsStr::from_bytes(&entry.name).to_string_lossy();
+            for entry in self.tree.entries(id).iter() {
+                let name = std::ffi::OsStr::from_bytes(entry.name).to_string_lossy();
                 let below = format!("{path}/{name}");
                 if below != "/lost+found" {
                     paths.push(below.clone());
@@ -131,6 +133,7 @@ impl Plan {
             journal: true,
             reserved_percent: None,
             inodes: None,
+            slack_bits: SLACK_BITS_DEFAULT,
         };
         let params = Ext4Params {
             spec: &spec,

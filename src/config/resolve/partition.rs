@@ -8,7 +8,7 @@ use crate::config::error::ConfigErrorKind;
 use crate::config::raw::{RawExt4, RawPartition, RawSize};
 use crate::config::spec::{
     DiskSize, DiskSpec, Ext4Spec, FeatureSet, Filesystem, PartitionSize, PartitionSpec,
-    PartitionTable,
+    PartitionTable, SLACK_BITS_DEFAULT, SLACK_BITS_MAX,
 };
 use crate::units::{Lba, SECTOR_SIZE};
 
@@ -303,11 +303,19 @@ fn ext4(typed: Option<&Spanned<RawExt4>>, context: &Context<'_>) -> Result<Ext4S
         None => None,
         Some(typed) => inodes(typed, context)?,
     };
+    let slack_bits = match &raw.slack_bits {
+        None => SLACK_BITS_DEFAULT,
+        Some(typed) => {
+            let bits = context.integer("slack-bits", typed, 0, SLACK_BITS_MAX.into())?;
+            u8::try_from(bits).expect("the bound is within 8 bits")
+        }
+    };
     Ok(Ext4Spec {
         features,
         journal: raw.journal.unwrap_or(true),
         reserved_percent,
         inodes,
+        slack_bits,
     })
 }
 

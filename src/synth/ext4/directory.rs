@@ -3,7 +3,7 @@
 use super::error::Ext4Error;
 use crate::formats::ext4::dir::{ENTRIES_LEN, entry_len};
 use crate::formats::ext4::htree::{Child, HashSeed, NODE_CHILDREN_MAX, ROOT_CHILDREN_MAX};
-use crate::synth::tree::{Entry, NodeId, Tree};
+use crate::synth::tree::{NodeId, Tree};
 use crate::units::to_u64;
 
 /// Blocks of lost+found: room for what e2fsck finds without having to allocate any.
@@ -41,7 +41,7 @@ impl DirectoryPlan {
     pub(super) fn new(tree: &Tree, id: NodeId, seed: HashSeed) -> Result<Self, Ext4Error> {
         let entries = tree.entries(id);
         let mut len = DOT_ENTRIES_LEN;
-        for entry in entries {
+        for entry in entries.iter() {
             len = len.saturating_add(entry_len(entry.name.len()));
         }
         if len <= ENTRIES_LEN {
@@ -61,7 +61,8 @@ impl DirectoryPlan {
         } else {
             LEAVES_MIN
         };
-        let index = DirectoryIndex::new(entries, seed, leaves_min);
+        let names = entries.iter().map(|entry| entry.name);
+        let index = DirectoryIndex::new(names, seed, leaves_min);
         if index.leaf_count() > LEAVES_MAX {
             return Err(Ext4Error::DirectoryTooLarge {
                 path: tree.path_of(id),
@@ -80,21 +81,21 @@ impl DirectoryPlan {
 impl DirectoryIndex {
     /// Spreads names evenly over the range of hashes, so that one more name changes one leaf; where hashes crowd,
     /// fills leaves in the order of hashes instead.
-    fn new(entries: &[Entry], seed: HashSeed, leaves_min: usize) -> Self {
-        let mut hashed: Vec<(u32, u32)> = entries
-            .iter()
+    fn new<'a>(names: impl Iterator<Item = &'a [u8]>, seed: HashSeed, leaves_min: usize) -> Self {
+        let (mut hashed, lens): (Vec<(u32, u32)>, Vec<u16>) = names
             .zip(0_u32..)
-            .map(|(entry, position)| (seed.hash(&entry.name), position))
-            .collect();
+            .map(|(name, position)| {
+                let len = u16::try_from(entry_len(name.len())).expect("an entry fits a block");
+                ((seed.hash(name), position), len)
+            })
+            .unzip();
         // Positions follow the names, so equal hashes keep the order of names.
         hashed.sort_unstable();
         let lens: Vec<usize> = hashed
             .iter()
             .map(|(_, position)| {
-                let entry = usize::try_from(*position)
-                    .ok()
-                    .and_then(|index| entries.get(index));
-                entry_len(entry.map_or(0, |entry| entry.name.len()))
+                let position = crate::units::to_usize(u64::from(*position));
+                lens.get(position).copied().map_or(0, usize::from)
             })
             .collect();
         let (leaf_starts, leaf_hashes) = spread_evenly(&hashed, &lens, leaves_min)
@@ -269,23 +270,24 @@ mod tests {
 
     use super::*;
 
-    fn entries(count: usize) -> Vec<Entry> {
+    fn entries(count: usize) -> Vec<Vec<u8>> {
         (0..count)
-            .map(|index| Entry {
-                name: format!("file-{index:08}").into_bytes().into(),
-                node: NodeId(2),
-            })
+            .map(|index| format!("file-{index:08}").into_bytes())
             .collect()
     }
 
-    fn check(index: &DirectoryIndex, entries: &[Entry], seed: HashSeed) {
+    fn index_of(names: &[Vec<u8>], seed: HashSeed) -> DirectoryIndex {
+        DirectoryIndex::new(names.iter().map(Vec::as_slice), seed, LEAVES_MIN)
+    }
+
+    fn check(index: &DirectoryIndex, entries: &[Vec<u8>], seed: HashSeed) {
         let mut seen = vec![false; entries.len()];
         for leaf in 0..index.leaf_count() {
             let low = index.leaf_hash(leaf) & !1;
             let mut len = 0;
             for position in index.leaf(leaf) {
                 let position = usize::try_from(*position).unwrap();
-                let hash = seed.hash(&entries[position].name);
+                let hash = seed.hash(&entries[position]);
                 assert!(hash >= low, "hash below its leaf");
                 if leaf + 1 < index.leaf_count() {
                     assert!(hash <= index.leaf_hash(leaf + 1), "hash beyond its leaf");
@@ -294,7 +296,7 @@ mod tests {
                     !std::mem::replace(&mut seen[position], true),
                     "a name in two leaves"
                 );
-                len += entry_len(entries[position].name.len());
+                len += entry_len(entries[position].len());
             }
             assert!(len <= ENTRIES_LEN, "overfull leaf");
         }
@@ -306,11 +308,7 @@ mod tests {
         let seed = HashSeed([1, 2, 3, 4]);
         for count in [200, 2000, 70_000] {
             let entries = entries(count);
-            check(
-                &DirectoryIndex::new(&entries, seed, LEAVES_MIN),
-                &entries,
-                seed,
-            );
+            check(&index_of(&entries, seed), &entries, seed);
         }
     }
 
@@ -318,22 +316,15 @@ mod tests {
     fn crowded_hashes_are_filled_in_order() {
         // Names by the thousand in a thousandth of the range: an even spread would need far too many leaves.
         let seed = HashSeed([1, 2, 3, 4]);
-        let crowded: Vec<Entry> = (0..3_000_000_u32)
+        let crowded: Vec<Vec<u8>> = (0..3_000_000_u32)
             .map(|index| format!("{index:x}"))
             .filter(|name| seed.hash(name.as_bytes()) >> 22 == 5)
-            .map(|name| Entry {
-                name: name.into_bytes().into(),
-                node: NodeId(2),
-            })
+            .map(String::into_bytes)
             .collect();
         assert!(crowded.len() > 2000, "{}", crowded.len());
         let mut sorted = crowded;
-        sorted.sort_by(|a, b| a.name.cmp(&b.name));
-        check(
-            &DirectoryIndex::new(&sorted, seed, LEAVES_MIN),
-            &sorted,
-            seed,
-        );
+        sorted.sort();
+        check(&index_of(&sorted, seed), &sorted, seed);
     }
 
     #[test]
@@ -347,23 +338,17 @@ mod tests {
     #[test]
     fn one_more_name_changes_one_leaf() {
         let seed = HashSeed([1, 2, 3, 4]);
-        let names = |entries: &[Entry], index: &DirectoryIndex, leaf: usize| -> Vec<Vec<u8>> {
+        let names = |entries: &[Vec<u8>], index: &DirectoryIndex, leaf: usize| -> Vec<Vec<u8>> {
             index
                 .leaf(leaf)
                 .iter()
-                .map(|position| entries[usize::try_from(*position).unwrap()].name.to_vec())
+                .map(|position| entries[usize::try_from(*position).unwrap()].clone())
                 .collect()
         };
         let before = entries(3000);
         let mut after = before.clone();
-        after.push(Entry {
-            name: b"zzz".as_slice().into(),
-            node: NodeId(2),
-        });
-        let (old, new) = (
-            DirectoryIndex::new(&before, seed, LEAVES_MIN),
-            DirectoryIndex::new(&after, seed, LEAVES_MIN),
-        );
+        after.push(b"zzz".to_vec());
+        let (old, new) = (index_of(&before, seed), index_of(&after, seed));
         assert_eq!(old.leaf_count(), new.leaf_count());
         let changed = (0..old.leaf_count())
             .filter(|leaf| names(&before, &old, *leaf) != names(&after, &new, *leaf))

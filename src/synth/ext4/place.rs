@@ -8,6 +8,7 @@
 
 use super::alloc::TreeBlocks;
 use super::layout::Zone;
+use super::nesting::Item;
 use super::plan::Ext4Plan;
 use crate::formats::ext4::group_desc::{EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT};
 use crate::formats::ext4::{BLOCKS_PER_GROUP, INODES_PER_BLOCK};
@@ -175,40 +176,30 @@ impl Ext4Plan {
 
     /// A block of a file, directory or symlink, or of the slack behind one.
     fn resolve_item(&self, zone: Zone, linear: u64) -> Placed {
-        let is_data = zone == self.layout.data;
-        let starts = if is_data {
-            &self.allocation.data_starts
-        } else {
-            &self.allocation.metadata_starts
-        };
         let relative = linear - zone.start;
-        let next = starts.partition_point(|start| *start <= relative);
-        let gap_end = starts
-            .get(next)
-            .map_or(zone.end, |start| zone.start + start);
-        let Some(index) = next.checked_sub(1) else {
-            return Placed {
-                place: Place::Free,
-                block_count: gap_end - linear,
-            };
-        };
-        let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
-        let node = self.tree.node(id);
-        let is_file = matches!(node.kind, NodeKind::File { .. });
-        let offset = relative - starts[index];
-        let len = if is_file == is_data {
-            self.allocation.block_count(id, node)
+        let item = if zone == self.layout.data {
+            next_item(self.allocation.data_from(&self.tree, relative), relative)
         } else {
-            0
+            next_item(
+                self.allocation.metadata_from(&self.tree, relative),
+                relative,
+            )
         };
-        if offset >= len {
+        let Some(Item {
+            node: id,
+            start,
+            len,
+        }) = item.filter(|item| item.start <= relative)
+        else {
+            let gap_end = item.map_or(zone.len(), |item| item.start);
             return Placed {
                 place: Place::Free,
-                block_count: gap_end - linear,
+                block_count: gap_end - relative,
             };
-        }
+        };
+        let offset = relative - start;
         let mut block_count = len - offset;
-        let place = match &node.kind {
+        let place = match self.tree.kind(id) {
             NodeKind::File {
                 ranges: Some(ranges),
                 ..
@@ -226,7 +217,7 @@ impl Ext4Plan {
                 node: id,
                 index: offset,
             },
-            NodeKind::Directory(_) => Place::Directory {
+            NodeKind::Directory => Place::Directory {
                 node: id,
                 index: offset,
             },
@@ -238,25 +229,16 @@ impl Ext4Plan {
 
     fn resolve_tree(&self, linear: u64) -> Placed {
         let relative = linear - self.layout.trees.start;
-        // Files with a tree of their own are larger than half a gigabyte, so there are few.
-        for (node, tree) in &self.allocation.trees {
-            let len = tree.node_count + tree.leaf_count;
-            if (tree.start..tree.start + len).contains(&relative) {
-                let index = relative - tree.start;
-                let place = Place::ExtentTree {
-                    node: *node,
-                    tree: *tree,
-                    index,
-                };
-                return Placed {
-                    place,
-                    block_count: len - index,
-                };
-            }
-        }
+        let Some((node, tree)) = self.allocation.tree_with_block(relative) else {
+            return Placed {
+                place: Place::Free,
+                block_count: self.layout.trees.end - linear,
+            };
+        };
+        let index = relative - tree.start;
         Placed {
-            place: Place::Free,
-            block_count: self.layout.trees.end - linear,
+            place: Place::ExtentTree { node, tree, index },
+            block_count: tree.node_count + tree.leaf_count - index,
         }
     }
 
@@ -309,4 +291,9 @@ impl Ext4Plan {
             }
         }
     }
+}
+
+/// The first item that ends behind a position.
+fn next_item(mut items: impl Iterator<Item = Item>, position: u64) -> Option<Item> {
+    items.find(|item| item.start + item.len > position)
 }

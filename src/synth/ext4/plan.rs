@@ -8,6 +8,7 @@ use super::alloc::{Allocation, extents};
 use super::demand::{Options, SizeRequest};
 use super::error::Ext4Error;
 use super::layout::Layout;
+use super::nesting::Slack;
 use super::source::Ext4;
 use super::usage::{self, GroupUsage};
 use crate::config::spec::Ext4Spec;
@@ -74,17 +75,7 @@ impl Ext4Plan {
             resize_inode: fixed,
         };
         let mut allocation = Allocation::new(&tree, hash_seed)?;
-        let layout = loop {
-            let mut layout = Layout::new(params.label, params.size, &allocation.demand, &options)?;
-            // Where blocks lie decides how many extents files have, and those may need blocks themselves. The zone
-            // only grows from round to round, so this ends; what the last round does not need stays free.
-            let needed = allocation.place_trees(&tree, &layout);
-            if needed <= layout.trees.len() {
-                layout.trees.end = layout.trees.start.saturating_add(needed);
-                break layout;
-            }
-            allocation.demand.tree_blocks = needed;
-        };
+        let layout = lay_out(&mut allocation, &tree, params, &options)?;
         let groups = usage::of_groups(&tree, &layout, &allocation, seed);
         let superblock = superblock(params, &layout, &groups, hash_seed_bytes);
         Ok(Self {
@@ -115,7 +106,7 @@ impl Ext4Plan {
     pub fn sectors_of(&self, id: NodeId) -> Vec<u64> {
         let sectors_per_block = BLOCK_SIZE / SECTOR_SIZE;
         self.allocation
-            .extents(&self.layout, id, self.tree.node(id))
+            .extents(&self.layout, &self.tree, id)
             .flat_map(|extent| {
                 let start = extent.start.saturating_mul(sectors_per_block);
                 let len = u64::from(extent.len).saturating_mul(sectors_per_block);
@@ -155,10 +146,65 @@ impl Ext4Plan {
         )
     }
 
+    /// How much slack there is between subtrees, and the bytes that it takes.
+    #[must_use]
+    pub const fn slack(&self) -> (Slack, u64) {
+        let blocks = self.allocation.demand.slack_blocks;
+        (self.allocation.slack, blocks.saturating_mul(BLOCK_SIZE))
+    }
+
     /// Bytes of the journal; 0 if there is none.
     #[must_use]
     pub const fn journal_len(&self) -> u64 {
         self.layout.journal.len().saturating_mul(BLOCK_SIZE)
+    }
+}
+
+/// The layout with as much slack as asked for, or the most below it that fits and is moderate.
+fn lay_out(
+    allocation: &mut Allocation,
+    tree: &Tree,
+    params: &Ext4Params<'_>,
+    options: &Options,
+) -> Result<Layout, Ext4Error> {
+    let mut attempts = Slack::from_bits(params.spec.slack_bits)
+        .and_less()
+        .peekable();
+    loop {
+        let slack = attempts.next().unwrap_or(Slack::Dense);
+        let is_last = attempts.peek().is_none();
+        allocation.nest(slack);
+        if !is_last && !allocation.is_moderate() {
+            continue;
+        }
+        let layout =
+            Layout::new(params.label, params.size, &allocation.demand, options).and_then(|_| {
+                allocation.settle(tree);
+                with_extent_trees(allocation, tree, params, options)
+            });
+        if is_last || layout.is_ok() {
+            return layout;
+        }
+    }
+}
+
+/// The layout when every node has its place.
+fn with_extent_trees(
+    allocation: &mut Allocation,
+    tree: &Tree,
+    params: &Ext4Params<'_>,
+    options: &Options,
+) -> Result<Layout, Ext4Error> {
+    loop {
+        let mut layout = Layout::new(params.label, params.size, &allocation.demand, options)?;
+        // Where blocks lie decides how many extents files have, and those may need blocks themselves. The zone only
+        // grows from round to round, so this ends; what the last round does not need stays free.
+        let needed = allocation.place_trees(tree, &layout);
+        if needed <= layout.trees.len() {
+            layout.trees.end = layout.trees.start.saturating_add(needed);
+            return Ok(layout);
+        }
+        allocation.demand.tree_blocks = needed;
     }
 }
 

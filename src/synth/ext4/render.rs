@@ -27,7 +27,7 @@ use crate::formats::ext4::{
     BLOCK_LEN, BLOCK_SIZE, BLOCKS_PER_GROUP, Block, INODE_SIZE, JOURNAL_INODE, RESIZE_INODE,
     ROOT_INODE, htree, journal,
 };
-use crate::synth::tree::{Node, NodeId, NodeKind, Special};
+use crate::synth::tree::{NodeId, NodeKind, Special};
 use crate::units::{low16, low32, to_u64, to_usize};
 
 /// The largest link count that is stored; a directory beyond it stores 1 (kernel `EXT4_LINK_MAX`).
@@ -167,13 +167,13 @@ impl Ext4Plan {
 
     fn node_inode(&self, id: NodeId) -> Inode {
         let node = self.tree.node(id);
-        let blocks = self.allocation.block_count(id, node);
+        let blocks = self.allocation.block_count(&self.tree, id);
         let names = low16(node.link_count);
-        let (type_bits, size, links) = match &node.kind {
-            NodeKind::File { size, .. } => (S_IFREG, *size, names),
+        let (type_bits, size, links) = match node.kind {
+            NodeKind::File { size, .. } => (S_IFREG, size, names),
             NodeKind::Symlink(target) => (S_IFLNK, to_u64(target.len()), names),
-            NodeKind::Special(special) => (special_type(*special), 0, names),
-            NodeKind::Directory(_) => {
+            NodeKind::Special(special) => (special_type(special), 0, names),
+            NodeKind::Directory => {
                 // Its own ".", its name, and ".." of each subdirectory; beyond the maximum "unknown" is stored as 1.
                 let links = node.link_count.saturating_add(2);
                 (
@@ -190,14 +190,13 @@ impl Ext4Plan {
         if self.allocation.indices.contains_key(&id) {
             flags |= EXT4_INDEX_FL;
         }
-        let i_block = self.special_i_block(node).unwrap_or_else(|| {
+        let i_block = special_i_block(node.kind).unwrap_or_else(|| {
             flags |= EXT4_EXTENTS_FL;
-            self.extent_root(id, node)
+            self.extent_root(id)
         });
         let tree_blocks = self
             .allocation
-            .trees
-            .get(&id)
+            .tree(id)
             .map_or(0, |tree| tree.node_count + tree.leaf_count);
         let xattr_block = self.allocation.xattrs.block_of(id);
         Inode {
@@ -215,26 +214,7 @@ impl Ext4Plan {
             xattr_block: xattr_block.map_or(0, |index| {
                 self.layout.physical(self.layout.xattrs.start + index)
             }),
-            xattrs: self.allocation.xattrs.in_inode(node),
-        }
-    }
-
-    /// `i_block` of what has no extents: short symlinks and special files.
-    fn special_i_block(&self, node: &Node) -> Option<[u8; I_BLOCK_LEN]> {
-        match &node.kind {
-            NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
-                let mut bytes = [0; I_BLOCK_LEN];
-                bytes[..target.len()].copy_from_slice(target);
-                Some(bytes)
-            }
-            NodeKind::Special(Special::CharacterDevice(number) | Special::BlockDevice(number)) => {
-                Some(
-                    inode::device(number.major, number.minor)
-                        .expect("the plan checked device numbers"),
-                )
-            }
-            NodeKind::Special(Special::Fifo | Special::Socket) => Some([0; I_BLOCK_LEN]),
-            _ => None,
+            xattrs: self.allocation.xattrs.in_inode(&node),
         }
     }
 
@@ -276,20 +256,24 @@ impl Ext4Plan {
         }
     }
 
-    fn extent_root(&self, id: NodeId, node: &Node) -> [u8; I_BLOCK_LEN] {
-        let Some(tree) = self.allocation.trees.get(&id) else {
-            let all: Vec<Extent> = self.allocation.extents(&self.layout, id, node).collect();
+    fn extents(&self, id: NodeId) -> impl Iterator<Item = Extent> {
+        self.allocation.extents(&self.layout, &self.tree, id)
+    }
+
+    fn extent_root(&self, id: NodeId) -> [u8; I_BLOCK_LEN] {
+        let Some(tree) = self.allocation.tree(id) else {
+            let all: Vec<Extent> = self.extents(id).collect();
             return extent::root(Entries::Leaf(&all));
         };
         if tree.node_count == 0 {
-            let leaves = self.leaf_indices(id, *tree, 0, tree.leaf_count);
+            let leaves = self.leaf_indices(id, tree, 0, tree.leaf_count);
             return extent::root(Entries::Index(&leaves, 1));
         }
         let per_node = to_u64(BLOCK_EXTENTS_MAX);
         let nodes: Vec<ExtentIndex> = (0..tree.node_count)
             .map(|index| ExtentIndex {
                 file_block: self.first_file_block(id, index * per_node),
-                node: self.tree_block(*tree, index),
+                node: self.tree_block(tree, index),
             })
             .collect();
         extent::root(Entries::Index(&nodes, 2))
@@ -304,10 +288,8 @@ impl Ext4Plan {
             return extent::node(Entries::Index(&leaves, 1), seed);
         }
         let leaf = index - tree.node_count;
-        let all = self
-            .allocation
-            .extents(&self.layout, id, self.tree.node(id));
-        let extents: Vec<Extent> = all
+        let extents: Vec<Extent> = self
+            .extents(id)
             .skip(to_usize(leaf * per_node))
             .take(BLOCK_EXTENTS_MAX)
             .collect();
@@ -317,8 +299,7 @@ impl Ext4Plan {
     fn leaf_indices(&self, id: NodeId, tree: TreeBlocks, start: u64, end: u64) -> Vec<ExtentIndex> {
         // One walk over the extents for all leaves: a fragmented file has hundreds of thousands.
         let firsts = self
-            .allocation
-            .extents(&self.layout, id, self.tree.node(id))
+            .extents(id)
             .step_by(BLOCK_EXTENTS_MAX)
             .skip(to_usize(start));
         (start..end)
@@ -332,10 +313,7 @@ impl Ext4Plan {
 
     /// The first block within the file that a leaf of its extent tree covers.
     fn first_file_block(&self, id: NodeId, leaf: u64) -> u32 {
-        let mut extents = self
-            .allocation
-            .extents(&self.layout, id, self.tree.node(id));
-        let first = extents.nth(to_usize(leaf) * BLOCK_EXTENTS_MAX);
+        let first = self.extents(id).nth(to_usize(leaf) * BLOCK_EXTENTS_MAX);
         first
             .expect("leaves are counted by their extents")
             .file_block
@@ -348,7 +326,7 @@ impl Ext4Plan {
 
     fn render_symlink(&self, id: NodeId) -> Block {
         let mut block = [0; BLOCK_LEN];
-        if let NodeKind::Symlink(target) = &self.tree.node(id).kind {
+        if let NodeKind::Symlink(target) = self.tree.kind(id) {
             block[..target.len()].copy_from_slice(target);
         }
         block
@@ -356,7 +334,7 @@ impl Ext4Plan {
 
     fn render_directory(&self, id: NodeId, index: usize) -> Block {
         let inode = self.allocation.inode_number(id);
-        let parent = self.allocation.inode_number(self.tree.node(id).parent);
+        let parent = self.allocation.inode_number(self.tree.parent(id));
         let seed = self.seed.of_inode(inode);
         let entries = self.tree.entries(id);
         let Some(plan) = self.allocation.indices.get(&id) else {
@@ -374,7 +352,7 @@ impl Ext4Plan {
             ];
             let names = entries
                 .iter()
-                .map(|entry| self.dir_entry(entry.node, &entry.name));
+                .map(|entry| self.dir_entry(entry.node, entry.name));
             return dir::leaf(dots.into_iter().chain(names), seed);
         };
         if index == 0 {
@@ -384,16 +362,17 @@ impl Ext4Plan {
         if index <= plan.node_count() {
             return htree::node(&plan.node_children(index - 1), seed);
         }
-        let names = plan.leaf(index - plan.first_leaf()).iter().map(|position| {
-            let entry = &entries[to_usize(u64::from(*position))];
-            self.dir_entry(entry.node, &entry.name)
+        let positions = plan.leaf(index - plan.first_leaf()).iter();
+        let names = positions.filter_map(|position| {
+            let entry = entries.get(to_usize(u64::from(*position)))?;
+            Some(self.dir_entry(entry.node, entry.name))
         });
         dir::leaf(names, seed)
     }
 
     fn dir_entry<'a>(&self, id: NodeId, name: &'a [u8]) -> DirEntry<'a> {
-        let file_type = match self.tree.node(id).kind {
-            NodeKind::Directory(_) => FileType::Directory,
+        let file_type = match self.tree.kind(id) {
+            NodeKind::Directory => FileType::Directory,
             NodeKind::File { .. } => FileType::Regular,
             NodeKind::Symlink(_) => FileType::Symlink,
             NodeKind::Special(Special::CharacterDevice(_)) => FileType::CharacterDevice,
@@ -406,6 +385,22 @@ impl Ext4Plan {
             file_type,
             name,
         }
+    }
+}
+
+/// `i_block` of what has no extents: short symlinks and special files.
+fn special_i_block(kind: NodeKind<'_>) -> Option<[u8; I_BLOCK_LEN]> {
+    match kind {
+        NodeKind::Symlink(target) if target.len() < I_BLOCK_LEN => {
+            let mut bytes = [0; I_BLOCK_LEN];
+            bytes[..target.len()].copy_from_slice(target);
+            Some(bytes)
+        }
+        NodeKind::Special(Special::CharacterDevice(number) | Special::BlockDevice(number)) => Some(
+            inode::device(number.major, number.minor).expect("the plan checked device numbers"),
+        ),
+        NodeKind::Special(Special::Fifo | Special::Socket) => Some([0; I_BLOCK_LEN]),
+        _ => None,
     }
 }
 

@@ -66,7 +66,7 @@ impl Ext4 {
 
     /// Fills `buf` from `offset` of a file; what is beyond its end is zero.
     fn read_file(&self, id: NodeId, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        let NodeKind::File { size, content, .. } = &self.plan.tree.node(id).kind else {
+        let NodeKind::File { size, content, .. } = self.plan.tree.kind(id) else {
             unreachable!("only files have data");
         };
         let in_file = to_usize(size.saturating_sub(offset).min(to_u64(buf.len())));
@@ -76,7 +76,7 @@ impl Ext4 {
             return Ok(());
         }
         match content {
-            Content::Host(index) => self.files.read_exact_at(*index, offset, bytes),
+            Content::Host(index) => self.files.read_exact_at(index, offset, bytes),
             Content::Inline(contents) => {
                 let start = to_usize(offset);
                 bytes.copy_from_slice(&contents[start..start + in_file]);
@@ -87,10 +87,10 @@ impl Ext4 {
 
     /// The origin of file contents at `offset` and how far it reaches.
     fn run_of_file(&self, id: NodeId, offset: u64) -> Run {
-        let NodeKind::File { size, content, .. } = &self.plan.tree.node(id).kind else {
+        let NodeKind::File { size, content, .. } = self.plan.tree.kind(id) else {
             unreachable!("only files have data");
         };
-        if offset >= *size {
+        if offset >= size {
             let len = size.next_multiple_of(BLOCK_SIZE) - offset;
             return Run {
                 len,
@@ -99,7 +99,7 @@ impl Ext4 {
         }
         let origin = match content {
             Content::Host(index) => Origin::HostFile {
-                file: HostFile::new(Arc::clone(&self.files), *index),
+                file: HostFile::new(Arc::clone(&self.files), index),
                 offset,
             },
             Content::Inline(_) => Origin::Computed("file of the config or the boot loader"),

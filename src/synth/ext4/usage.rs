@@ -6,13 +6,14 @@
 
 use super::alloc::Allocation;
 use super::layout::{Layout, Zone};
+use super::nesting::Item;
 use crate::formats::ext4::bitmap::{count_set, set_range};
 use crate::formats::ext4::checksum::Checksum;
 use crate::formats::ext4::group_desc::{
     EXT4_BG_BLOCK_UNINIT, EXT4_BG_INODE_UNINIT, EXT4_BG_INODE_ZEROED,
 };
 use crate::formats::ext4::{BLOCK_LEN, BLOCKS_PER_GROUP, Block, FIRST_INODE};
-use crate::synth::tree::{NodeId, NodeKind, Tree};
+use crate::synth::tree::{NodeKind, Tree};
 use crate::units::{to_u64, to_usize};
 
 /// What a group descriptor says of its group's use.
@@ -46,9 +47,10 @@ pub(super) fn of_groups(
             usage
         })
         .collect();
-    for (node, inode_number) in tree.nodes().iter().zip(&allocation.inode_numbers) {
-        if matches!(node.kind, NodeKind::Directory(_)) {
-            let group = (u64::from(*inode_number) - 1) / layout.inodes_per_group;
+    for (id, node) in tree.nodes() {
+        if matches!(node.kind, NodeKind::Directory) {
+            let inode_number = u64::from(allocation.inode_number(id));
+            let group = (inode_number - 1) / layout.inodes_per_group;
             groups[to_usize(group)].directories += 1;
         }
     }
@@ -137,15 +139,11 @@ pub(super) fn inode_bitmap(layout: &Layout, allocation: &Allocation, group: u64)
         // The reserved inodes and lost+found.
         set_range(&mut bitmap, 0, bit(u64::from(FIRST_INODE) + 1));
     }
-    let others = allocation.inode_numbers.get(2..).unwrap_or_default();
-    let from = others.partition_point(|inode| u64::from(*inode) < first);
-    for inode in others
-        .iter()
-        .skip(from)
-        .map(|inode| u64::from(*inode))
-        .take_while(|inode| *inode < end)
+    for (start, used_end) in allocation
+        .inodes_from(first)
+        .take_while(|(start, _)| *start < end)
     {
-        set_range(&mut bitmap, bit(inode), bit(inode) + 1);
+        set_range(&mut bitmap, bit(start.max(first)), bit(used_end.min(end)));
     }
     bitmap
 }
@@ -215,29 +213,27 @@ fn for_each_used(
             return;
         }
     }
-    for (zone, starts, is_data) in [
-        (layout.metadata, &allocation.metadata_starts, false),
-        (layout.data, &allocation.data_starts, true),
-    ] {
+    for (zone, is_data) in [(layout.metadata, false), (layout.data, true)] {
         if zone.start >= within.end || zone.end <= within.start {
             continue;
         }
-        // The node before the first one that starts inside may reach into the range.
-        let first = starts
-            .partition_point(|start| zone.start + start <= within.start)
-            .saturating_sub(1);
-        for (node, index) in tree.nodes().iter().zip(0_u32..).skip(first) {
-            let id = NodeId(index);
-            if matches!(node.kind, NodeKind::File { .. }) != is_data {
-                continue;
-            }
-            let used = allocation.linear_blocks(layout, id, node);
-            if used.start >= within.end {
-                break;
-            }
-            if !clipped(used) {
-                return;
-            }
+        let from = within.start.saturating_sub(zone.start);
+        let mut visit_item = |item: Item| {
+            clipped(Zone {
+                start: zone.start + item.start,
+                end: zone.start + item.start + item.len,
+            })
+        };
+        let inside = |item: &Item| zone.start + item.start < within.end;
+        let go_on = if is_data {
+            let mut items = allocation.data_from(tree, from).take_while(inside);
+            items.all(&mut visit_item)
+        } else {
+            let mut items = allocation.metadata_from(tree, from).take_while(inside);
+            items.all(&mut visit_item)
+        };
+        if !go_on {
+            return;
         }
     }
 }

@@ -71,7 +71,7 @@ impl XattrPlan {
     /// Gives each node a block with its set, a further one after every 1024 sharers.
     fn share_blocks(&mut self, tree: &Tree) {
         let mut current: BTreeMap<XattrSetId, usize> = BTreeMap::new();
-        for (id, node) in (0..).map(NodeId).zip(tree.nodes()) {
+        for (id, node) in tree.nodes() {
             if self.set(node.xattrs).in_block.is_empty() {
                 continue;
             }
@@ -107,7 +107,7 @@ impl XattrPlan {
     }
 
     /// The area behind the inode's fields.
-    pub(super) fn in_inode(&self, node: &Node) -> [u8; IN_INODE_LEN] {
+    pub(super) fn in_inode(&self, node: &Node<'_>) -> [u8; IN_INODE_LEN] {
         self.set(node.xattrs).in_inode
     }
 
@@ -127,9 +127,6 @@ fn error(tree: &Tree, set: XattrSetId, name: &[u8], reason: String) -> Ext4Error
 }
 
 fn path_of_first(tree: &Tree, set: XattrSetId) -> String {
-    let node = (0..)
-        .map(NodeId)
-        .zip(tree.nodes())
-        .find(|(_, node)| node.xattrs == set);
+    let node = tree.nodes().find(|(_, node)| node.xattrs == set);
     node.map_or_else(String::new, |(id, _)| tree.path_of(id))
 }

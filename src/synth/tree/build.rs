@@ -1,11 +1,11 @@
 //! Merging sources and inline files into one tree: directories merge, other clashes replace, later entries win.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::packed::{PackedEntry, PackedKind, PackedNode, Tables};
 use super::{
-    Attributes, Content, DeviceNumber, Entry, Node, NodeId, NodeKind, Special, Timestamp, Tree,
-    TreeError, TreeWarning, XattrSet, XattrSetId, order, scan,
+    Attributes, BlockRange, DeviceNumber, Node, NodeId, NodeKind, Special, Timestamp, Tree,
+    TreeError, TreeWarning, XattrSetId, order, scan,
 };
 use crate::config::spec::{
     CopySpec, DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink,
@@ -13,6 +13,9 @@ use crate::config::spec::{
 };
 use crate::synth::host_file::HostFiles;
 use crate::synth::identifiers::Identifiers;
+use crate::synth::names::Name;
+use crate::synth::packed_time::PackedTime;
+use crate::units::to_usize;
 
 /// The most names that one inode may have (`EXT4_LINK_MAX`, kernel fs/ext4/ext4.h).
 const LINK_COUNT_MAX: u32 = 65_000;
@@ -22,13 +25,39 @@ const SYMLINK_LEN_MAX: usize = 4095;
 /// Builds a [`Tree`] entry by entry, in the order of the config.
 #[derive(Debug)]
 pub struct TreeBuilder {
-    pub(super) nodes: Vec<Node>,
+    nodes: Vec<PackedNode>,
+    /// The names in each directory, sorted.
+    directories: Vec<Vec<PackedEntry>>,
+    pub(super) tables: Tables,
     pub(super) times: Times,
     pub(super) warnings: Vec<TreeWarning>,
     /// Whether no file may have holes.
     pub(super) fully_mapped: bool,
-    /// Sets of extended attributes and their indices.
-    xattr_sets: BTreeMap<XattrSet, XattrSetId>,
+}
+
+/// A new node.
+#[derive(Debug)]
+pub(super) enum NewNode<'a> {
+    Directory,
+    /// A file of the host, by its index in `HostFiles`.
+    Host {
+        file: u32,
+        size: u64,
+        ranges: Option<Box<[BlockRange]>>,
+    },
+    Inline(&'a [u8]),
+    Symlink(&'a [u8]),
+    Special(Special),
+}
+
+/// A place for a name in a directory.
+#[derive(Debug)]
+pub(super) struct Slot {
+    parent: NodeId,
+    position: usize,
+    /// What the name names so far.
+    old: Option<NodeId>,
+    pub(super) name: Name,
 }
 
 impl TreeBuilder {
@@ -37,20 +66,20 @@ impl TreeBuilder {
     pub fn new(times: Times) -> Self {
         let mut builder = Self {
             nodes: Vec::new(),
+            directories: Vec::new(),
+            tables: Tables::new(),
             times,
             warnings: Vec::new(),
             fully_mapped: false,
-            xattr_sets: BTreeMap::from([(XattrSet::new(), XattrSetId::NONE)]),
         };
         let root = builder.implied_attributes(0o755);
-        builder.add_node(NodeId::ROOT, root, NodeKind::Directory(Vec::new()));
+        let root = builder.add_node(NodeId::ROOT, &root, None, NewNode::Directory);
         let lost_and_found = builder.implied_attributes(0o700);
-        builder.add_entry(
-            NodeId::ROOT,
-            b"lost+found",
-            lost_and_found,
-            NodeKind::Directory(Vec::new()),
-        );
+        let node = builder.add_node(NodeId::ROOT, &lost_and_found, None, NewNode::Directory);
+        let name = builder.tables.name(b"lost+found");
+        if let (Ok(root), Ok(node), Some(name)) = (root, node, name) {
+            builder.set_entry(root, 0, PackedEntry { name, node });
+        }
         builder
     }
 
@@ -101,8 +130,9 @@ impl TreeBuilder {
         identifiers: &Identifiers,
     ) -> Result<NodeId, TreeError> {
         let attributes = self.attributes(file.mode, file.owner);
-        let kind = inline_file(&identifiers.fill(&file.contents));
-        self.place(&file.path, kind, attributes, &file.location)
+        let bytes = identifiers.fill(&file.contents);
+        let new = NewNode::Inline(&bytes);
+        self.place(&file.path, new, &attributes, &file.location)
     }
 
     /// Adds a directory of the config, or gives one that is there its attributes.
@@ -112,11 +142,11 @@ impl TreeBuilder {
     pub fn directory(&mut self, directory: &InlineDirectory) -> Result<NodeId, TreeError> {
         let attributes = self.attributes(directory.mode, directory.owner);
         if directory.path.0.is_empty() {
-            self.node_mut(NodeId::ROOT).attributes = attributes;
+            self.set_attributes(NodeId::ROOT, &attributes, None);
             return Ok(NodeId::ROOT);
         }
-        let kind = NodeKind::Directory(Vec::new());
-        self.place(&directory.path, kind, attributes, &directory.location)
+        let new = NewNode::Directory;
+        self.place(&directory.path, new, &attributes, &directory.location)
     }
 
     /// Adds a symlink of the config.
@@ -125,8 +155,8 @@ impl TreeBuilder {
     /// As [`TreeBuilder::inline`].
     pub fn symlink(&mut self, symlink: &InlineSymlink) -> Result<NodeId, TreeError> {
         let attributes = self.attributes(0o777, symlink.owner);
-        let kind = NodeKind::Symlink(symlink.target.as_bytes().into());
-        self.place(&symlink.path, kind, attributes, &symlink.location)
+        let new = NewNode::Symlink(symlink.target.as_bytes());
+        self.place(&symlink.path, new, &attributes, &symlink.location)
     }
 
     /// Adds a special file of the config.
@@ -145,8 +175,8 @@ impl TreeBuilder {
             DeviceKind::Fifo => Special::Fifo,
             DeviceKind::Socket => Special::Socket,
         };
-        let kind = NodeKind::Special(special);
-        self.place(&device.path, kind, attributes, &device.location)
+        let new = NewNode::Special(special);
+        self.place(&device.path, new, &attributes, &device.location)
     }
 
     /// Adds a file of the boot loader, as `extlinux --install` leaves it, and says if it replaces another.
@@ -172,52 +202,48 @@ impl TreeBuilder {
             immutable,
             ..self.attributes(0o444, Owner::default())
         };
-        self.place(&path, inline_file(bytes), attributes, location)
+        self.place(&path, NewNode::Inline(bytes), &attributes, location)
             .map(|_| ())
     }
 
-    /// The finished tree and what the user should know.
+    /// The finished tree and what the user should know; `files` are those that its sources were added with.
     ///
     /// # Errors
     /// [`TreeError::Limit`] for what ext4 cannot hold.
-    pub fn finish(self) -> Result<(Tree, Vec<TreeWarning>), TreeError> {
-        let mut xattr_sets = vec![XattrSet::new(); self.xattr_sets.len()];
-        for (set, id) in self.xattr_sets {
-            if let Some(slot) = usize::try_from(id.0)
-                .ok()
-                .and_then(|index| xattr_sets.get_mut(index))
-            {
-                *slot = set;
-            }
+    pub fn finish(self, files: &mut HostFiles) -> Result<(Tree, Vec<TreeWarning>), TreeError> {
+        let Self {
+            nodes,
+            directories,
+            mut tables,
+            warnings,
+            ..
+        } = self;
+        files.name_sources(&tables.finish());
+        let tree = order::order(nodes, directories, tables);
+        for (id, node) in tree.nodes() {
+            check_limits(&tree, id, &node)?;
         }
-        let tree = Tree {
-            nodes: order::order(self.nodes),
-            xattr_sets,
-        };
-        for (index, node) in tree.nodes.iter().enumerate() {
-            let id = NodeId(u32::try_from(index).expect("nodes are numbered with 32 bits"));
-            check_limits(&tree, id, node)?;
-        }
-        Ok((tree, self.warnings))
+        Ok((tree, warnings))
     }
 
     fn place(
         &mut self,
         path: &ImagePath,
-        kind: NodeKind,
-        attributes: Attributes,
+        new: NewNode<'_>,
+        attributes: &Attributes,
         location: &Location,
     ) -> Result<NodeId, TreeError> {
         let Some((name, parents)) = path.0.split_last() else {
             return Err(TreeError::Clash {
                 location: location.clone(),
                 path: "/".to_owned(),
-                new: kind_name(&kind),
+                new: new.name(),
                 old: "the root directory",
             });
         };
         let parent = self.make_directories(parents, location)?;
-        self.put(parent, name, attributes, kind, location)
+        let slot = self.slot(parent, name)?;
+        self.fill(slot, new, attributes, None, location)
     }
 
     /// The directory at `components`, made where it is missing.
@@ -228,7 +254,8 @@ impl TreeBuilder {
     ) -> Result<NodeId, TreeError> {
         let mut directory = NodeId::ROOT;
         for (depth, name) in components.iter().enumerate() {
-            directory = match self.child(directory, name) {
+            let slot = self.slot(directory, name)?;
+            directory = match slot.old {
                 Some(child) if self.is_directory(child) => child,
                 Some(child) => {
                     let path = components
@@ -244,126 +271,214 @@ impl TreeBuilder {
                 }
                 None => {
                     let attributes = self.implied_attributes(0o755);
-                    self.add_entry(directory, name, attributes, NodeKind::Directory(Vec::new()))
+                    self.fill(slot, NewNode::Directory, &attributes, None, location)?
                 }
             };
         }
         Ok(directory)
     }
 
-    /// Puts a node at a name: directories merge and take the later attributes, other kinds replace each other.
-    pub(super) fn put(
+    /// The place of a name in a directory.
+    pub(super) fn slot(&mut self, parent: NodeId, name: &[u8]) -> Result<Slot, TreeError> {
+        let (position, old) = match self.search(parent, name) {
+            Ok(position) => (position, self.entry(parent, position)),
+            Err(position) => (position, None),
+        };
+        let kept = match old {
+            Some(old) => Some(old.name),
+            None => self.tables.name(name),
+        };
+        let Some(name) = kept else {
+            return Err(TreeError::Limit {
+                path: self.path_below(parent, name),
+                what: "length of all names and symlink targets in bytes",
+                value: u64::from(u32::MAX).saturating_add(1),
+                limit: u32::MAX.into(),
+            });
+        };
+        Ok(Slot {
+            parent,
+            position,
+            old: old.map(|entry| entry.node),
+            name,
+        })
+    }
+
+    /// Puts a node at a name: directories merge and take the later attributes, other kinds replace each other. Without
+    /// extended attributes of its own a directory keeps those that it has.
+    pub(super) fn fill(
         &mut self,
-        parent: NodeId,
-        name: &[u8],
-        attributes: Attributes,
-        kind: NodeKind,
+        slot: Slot,
+        new: NewNode<'_>,
+        attributes: &Attributes,
+        xattrs: Option<XattrSetId>,
         location: &Location,
     ) -> Result<NodeId, TreeError> {
-        let Some(old) = self.child(parent, name) else {
-            return Ok(self.add_entry(parent, name, attributes, kind));
-        };
-        let is_directory = matches!(kind, NodeKind::Directory(_));
-        if is_directory != self.is_directory(old) {
-            return Err(TreeError::Clash {
-                location: location.clone(),
-                path: self.path_below(parent, name),
-                new: kind_name(&kind),
-                old: self.kind_name(old),
-            });
+        let is_directory = matches!(new, NewNode::Directory);
+        if let Some(old) = slot.old {
+            if is_directory != self.is_directory(old) {
+                return Err(self.clash(&slot, new.name(), self.kind_name(old), location));
+            }
+            if is_directory {
+                self.set_attributes(old, attributes, xattrs);
+                return Ok(old);
+            }
         }
-        if is_directory {
-            self.node_mut(old).attributes = attributes;
-            return Ok(old);
-        }
-        // Another name of the replaced file may live on, so the node itself stays as it is.
-        let node = self.add_node(parent, attributes, kind);
-        self.set_entry(parent, name, node);
+        // Another name of a replaced file may live on, so the node itself stays as it is.
+        let node = self.add_node(slot.parent, attributes, xattrs, new)?;
+        self.set_slot(&slot, node);
         Ok(node)
     }
 
     /// Gives an existing file one more name; a directory in its place is a clash.
     pub(super) fn link(
         &mut self,
-        parent: NodeId,
-        name: &[u8],
+        slot: &Slot,
         node: NodeId,
         location: &Location,
     ) -> Result<(), TreeError> {
-        if self
-            .child(parent, name)
-            .is_some_and(|old| self.is_directory(old))
-        {
-            return Err(TreeError::Clash {
-                location: location.clone(),
-                path: self.path_below(parent, name),
-                new: self.kind_name(node),
-                old: "a directory",
-            });
+        if slot.old.is_some_and(|old| self.is_directory(old)) {
+            return Err(self.clash(slot, self.kind_name(node), "a directory", location));
         }
-        self.set_entry(parent, name, node);
+        self.set_slot(slot, node);
         Ok(())
     }
 
+    fn clash(
+        &self,
+        slot: &Slot,
+        new: &'static str,
+        old: &'static str,
+        location: &Location,
+    ) -> TreeError {
+        TreeError::Clash {
+            location: location.clone(),
+            path: self.path_below(slot.parent, self.tables.names().get(slot.name)),
+            new,
+            old,
+        }
+    }
+
     /// Adds a node without a name.
-    pub(super) fn add_node(
+    fn add_node(
         &mut self,
         parent: NodeId,
-        attributes: Attributes,
-        kind: NodeKind,
-    ) -> NodeId {
+        attributes: &Attributes,
+        xattrs: Option<XattrSetId>,
+        new: NewNode<'_>,
+    ) -> Result<NodeId, TreeError> {
         let id =
             NodeId(u32::try_from(self.nodes.len()).expect("fewer than 2^32 files are scanned"));
-        self.nodes.push(Node {
-            attributes,
-            link_count: 0,
+        let kind = match new {
+            NewNode::Directory => {
+                self.directories.push(Vec::new());
+                PackedKind::Directory {
+                    first: u32::try_from(self.directories.len().saturating_sub(1))
+                        .expect("there are no more directories than nodes"),
+                    len: 0,
+                    subdirectories: 0,
+                }
+            }
+            NewNode::Host { file, size, ranges } => {
+                if let Some(ranges) = ranges {
+                    self.tables.set_ranges(id, ranges);
+                }
+                PackedKind::Host { file, size }
+            }
+            NewNode::Inline(bytes) => self.tables.inline(Arc::from(bytes)),
+            NewNode::Symlink(target) => match self.tables.name(target) {
+                Some(target) => PackedKind::Symlink(target),
+                None => {
+                    return Err(TreeError::Limit {
+                        path: self.path_of(parent),
+                        what: "length of a symlink target in it in bytes",
+                        value: crate::units::to_u64(target.len()),
+                        limit: crate::units::to_u64(SYMLINK_LEN_MAX),
+                    });
+                }
+            },
+            NewNode::Special(special) => PackedKind::Special(special),
+        };
+        let shared = self
+            .tables
+            .share(attributes, xattrs.unwrap_or(XattrSetId::NONE));
+        self.nodes.push(PackedNode {
+            mtime: packed_time(attributes),
             parent,
+            shared,
             kind,
-            xattrs: XattrSetId::NONE,
         });
-        id
+        Ok(id)
     }
 
-    /// Gives a node its extended attributes, sorted by name.
-    pub(super) fn set_xattrs(&mut self, node: NodeId, mut set: XattrSet) {
-        set.sort();
-        let next = u32::try_from(self.xattr_sets.len()).expect("fewer sets than files");
-        let id = *self.xattr_sets.entry(set).or_insert(XattrSetId(next));
-        self.node_mut(node).xattrs = id;
-    }
-
-    fn add_entry(
+    /// Gives a node other attributes, and other extended ones if there are any.
+    pub(super) fn set_attributes(
         &mut self,
-        parent: NodeId,
-        name: &[u8],
-        attributes: Attributes,
-        kind: NodeKind,
-    ) -> NodeId {
-        let node = self.add_node(parent, attributes, kind);
-        self.set_entry(parent, name, node);
-        node
+        id: NodeId,
+        attributes: &Attributes,
+        xattrs: Option<XattrSetId>,
+    ) {
+        let node = self
+            .nodes
+            .get_mut(id.index())
+            .expect("node ids come from this builder");
+        let xattrs = xattrs.unwrap_or_else(|| self.tables.xattrs(node));
+        node.shared = self.tables.share(attributes, xattrs);
+        node.mtime = packed_time(attributes);
     }
 
-    fn set_entry(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
-        let NodeKind::Directory(entries) = &mut self.node_mut(parent).kind else {
+    fn set_slot(&mut self, slot: &Slot, node: NodeId) {
+        let entry = PackedEntry {
+            name: slot.name,
+            node,
+        };
+        match slot.old {
+            Some(_) => self.replace_entry(slot.parent, slot.position, entry),
+            None => self.set_entry(slot.parent, slot.position, entry),
+        }
+    }
+
+    fn replace_entry(&mut self, parent: NodeId, position: usize, entry: PackedEntry) {
+        let slot = self.names_mut(parent).get_mut(position);
+        *slot.expect("positions were found in this directory") = entry;
+    }
+
+    fn set_entry(&mut self, parent: NodeId, position: usize, entry: PackedEntry) {
+        self.names_mut(parent).insert(position, entry);
+    }
+
+    fn names_mut(&mut self, directory: NodeId) -> &mut Vec<PackedEntry> {
+        let PackedKind::Directory { first, .. } = self.node(directory).kind else {
             unreachable!("parents are directories");
         };
+        self.directories
+            .get_mut(to_usize(first.into()))
+            .expect("every directory has a list of names")
+    }
+
+    /// The names in a directory; none for other nodes.
+    fn names(&self, directory: NodeId) -> &[PackedEntry] {
+        let PackedKind::Directory { first, .. } = self.node(directory).kind else {
+            return &[];
+        };
+        self.directories
+            .get(to_usize(first.into()))
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+
+    fn entry(&self, directory: NodeId, position: usize) -> Option<PackedEntry> {
+        self.names(directory).get(position).copied()
+    }
+
+    /// The position of a name, or where it would be.
+    fn search(&self, directory: NodeId, name: &[u8]) -> Result<usize, usize> {
+        let entries = self.names(directory);
+        let names = self.tables.names();
         // Scans deliver names in order, so the place is nearly always the end.
-        match entries.last().map(|last| (*last.name).cmp(name)) {
-            None | Some(std::cmp::Ordering::Less) => entries.push(Entry {
-                name: name.into(),
-                node,
-            }),
-            Some(_) => match entries.binary_search_by(|entry| (*entry.name).cmp(name)) {
-                Ok(index) => entries.get_mut(index).expect("found just now").node = node,
-                Err(index) => entries.insert(
-                    index,
-                    Entry {
-                        name: name.into(),
-                        node,
-                    },
-                ),
-            },
+        match entries.last().map(|last| names.get(last.name).cmp(name)) {
+            None | Some(std::cmp::Ordering::Less) => Err(entries.len()),
+            Some(_) => entries.binary_search_by(|entry| names.get(entry.name).cmp(name)),
         }
     }
 
@@ -373,56 +488,47 @@ impl TreeBuilder {
             .try_fold(NodeId::ROOT, |directory, name| self.child(directory, name))
     }
 
-    pub(super) fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
-        let NodeKind::Directory(entries) = &self.node(parent).kind else {
-            return None;
-        };
-        if entries.last().is_some_and(|last| &*last.name < name) {
-            return None;
-        }
-        let index = entries
-            .binary_search_by(|entry| (*entry.name).cmp(name))
-            .ok()?;
-        entries.get(index).map(|entry| entry.node)
+    fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        let position = self.search(parent, name).ok()?;
+        self.entry(parent, position).map(|entry| entry.node)
     }
 
-    pub(super) fn node(&self, id: NodeId) -> &Node {
+    fn node(&self, id: NodeId) -> &PackedNode {
         self.nodes
             .get(id.index())
             .expect("node ids come from this builder")
     }
 
-    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        self.nodes
-            .get_mut(id.index())
-            .expect("node ids come from this builder")
-    }
-
     pub(super) fn is_directory(&self, id: NodeId) -> bool {
-        matches!(self.node(id).kind, NodeKind::Directory(_))
+        matches!(self.node(id).kind, PackedKind::Directory { .. })
     }
 
     fn kind_name(&self, id: NodeId) -> &'static str {
-        kind_name(&self.node(id).kind)
+        match self.node(id).kind {
+            PackedKind::Directory { .. } => "a directory",
+            PackedKind::Host { .. } | PackedKind::Inline(_) => "a file",
+            PackedKind::Symlink(_) => "a symlink",
+            PackedKind::Special(_) => "a special file",
+        }
     }
 
-    fn path_below(&self, parent: NodeId, name: &[u8]) -> String {
-        let mut names = vec![name.to_vec()];
-        let mut at = parent;
+    fn path_of(&self, id: NodeId) -> String {
+        let mut names = Vec::new();
+        let mut at = id;
         while at != NodeId::ROOT {
             let above = self.node(at).parent;
-            if let NodeKind::Directory(entries) = &self.node(above).kind {
-                names.extend(
-                    entries
-                        .iter()
-                        .find(|entry| entry.node == at)
-                        .map(|entry| entry.name.to_vec()),
-                );
-            }
+            let entry = self.names(above).iter().find(|entry| entry.node == at);
+            names.extend(entry.map(|entry| self.tables.names().get(entry.name).to_vec()));
             at = above;
         }
         names.reverse();
         ImagePath(names).to_string()
+    }
+
+    fn path_below(&self, parent: NodeId, name: &[u8]) -> String {
+        let directory = self.path_of(parent);
+        let name = String::from_utf8_lossy(name);
+        format!("{}/{name}", directory.trim_end_matches('/'))
     }
 
     fn implied_attributes(&self, mode: u16) -> Attributes {
@@ -444,31 +550,29 @@ impl TreeBuilder {
     }
 }
 
-fn inline_file(contents: &[u8]) -> NodeKind {
-    NodeKind::File {
-        size: crate::units::to_u64(contents.len()),
-        content: Content::Inline(Arc::from(contents)),
-        ranges: None,
+impl NewNode<'_> {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Directory => "a directory",
+            Self::Host { .. } | Self::Inline(_) => "a file",
+            Self::Symlink(_) => "a symlink",
+            Self::Special(_) => "a special file",
+        }
     }
 }
 
-fn kind_name(kind: &NodeKind) -> &'static str {
-    match kind {
-        NodeKind::Directory(_) => "a directory",
-        NodeKind::File { .. } => "a file",
-        NodeKind::Symlink(_) => "a symlink",
-        NodeKind::Special(_) => "a special file",
-    }
+fn packed_time(attributes: &Attributes) -> PackedTime {
+    PackedTime::new(attributes.mtime.seconds, attributes.mtime.nanoseconds)
 }
 
-fn check_limits(tree: &Tree, id: NodeId, node: &Node) -> Result<(), TreeError> {
+fn check_limits(tree: &Tree, id: NodeId, node: &Node<'_>) -> Result<(), TreeError> {
     let (what, value, limit) = match &node.kind {
         NodeKind::Symlink(target) if target.len() > SYMLINK_LEN_MAX => (
             "symlink target in bytes",
             crate::units::to_u64(target.len()),
             crate::units::to_u64(SYMLINK_LEN_MAX),
         ),
-        NodeKind::Directory(_) => return Ok(()),
+        NodeKind::Directory => return Ok(()),
         _ if node.link_count > LINK_COUNT_MAX => (
             "number of names",
             u64::from(node.link_count),

@@ -1,39 +1,36 @@
-//! Reading the metadata of one source.
+//! Reading the metadata of one source and merging it into a tree.
+
+mod ahead;
+mod listing;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes,
-    StatxFlags,
-};
+use rustix::fs::{CWD, FileType, ResolveFlags};
 use rustix::io::Errno;
 
-use super::build::TreeBuilder;
+use super::build::{NewNode, Slot, TreeBuilder};
 use super::filter::{Fate, Filter};
 use super::ids;
 use super::xattr::{self, LeftOut};
 use super::{
-    Attributes, BlockRange, Content, DeviceNumber, NodeId, NodeKind, Special, Timestamp, TreeError,
-    TreeWarning,
+    Attributes, BlockRange, NodeId, Special, Timestamp, TreeError, TreeWarning, XattrSetId,
 };
 use crate::config::spec::{CopySpec, Sparse};
 use crate::formats::ext4::BLOCK_SIZE;
-use crate::synth::host_file::{HostFiles, Identity, SourceDirectory};
+use crate::synth::host_file::{DirectoryId, HostFiles, SourceDirectory, SourceId};
+use crate::synth::packed_time::PackedTime;
 use crate::units::SECTOR_SIZE;
+use ahead::Ahead;
+use listing::{Extra, Lister, Metadata, Problem, join, metadata_at, open_directory};
 
 /// How much less than its length a host must store of a file before it is asked for holes: a grain of a VMDK. Less
 /// comes from small gaps, compression or files kept in an inode.
 const HOLES_LEN_MIN: u64 = 64 * 1024;
-/// Bytes of names that one `getdents64` call may return.
-const READDIR_BUFFER_LEN: usize = 64 * 1024;
 
 /// Adds the source that `spec` names.
 pub(super) fn copy(
@@ -41,26 +38,11 @@ pub(super) fn copy(
     spec: &CopySpec,
     files: &mut HostFiles,
 ) -> Result<(), TreeError> {
-    let stat =
-        statx(CWD, &spec.from).map_err(|error| host_error(spec, &spec.from, "read", error))?;
-    match file_type(&stat) {
-        FileType::Directory => {
-            let root = open_directory(CWD, &spec.from, None)
-                .map_err(|error| host_error(spec, &spec.from, "listed", error))?;
-            let root = SourceDirectory {
-                path: spec.from.clone(),
-                fd: root,
-                cross_mounts: spec.cross_mounts,
-            };
-            let mut scan = Scan::new(builder, spec, files, root)?;
-            let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
-            scan.builder.node_mut(node).attributes = scan.attributes(&stat, Path::new(""))?;
-            scan.extended_attributes(node, Path::new(""))?;
-            scan.descend(node)?;
-            scan.finish();
-            Ok(())
-        }
-        FileType::RegularFile => copy_file(builder, spec, files, &stat),
+    let metadata = metadata_at(CWD, &spec.from)
+        .map_err(|error| host_error(spec, &spec.from, "read", error))?;
+    match metadata.file_type() {
+        FileType::Directory => copy_directory(builder, spec, files, &metadata),
+        FileType::RegularFile => copy_file(builder, spec, files, &metadata),
         other => Err(TreeError::NoSource {
             location: spec.location.clone(),
             path: spec.from.clone(),
@@ -69,97 +51,158 @@ pub(super) fn copy(
     }
 }
 
+/// A source that is a directory: its contents become those of `to`.
+fn copy_directory(
+    builder: &mut TreeBuilder,
+    spec: &CopySpec,
+    files: &mut HostFiles,
+    metadata: &Metadata,
+) -> Result<(), TreeError> {
+    let fd = open_directory(CWD, &spec.from, ResolveFlags::empty())
+        .map_err(|error| host_error(spec, &spec.from, "listed", error))?;
+    let root = Arc::new(SourceDirectory {
+        path: spec.from.clone(),
+        fd,
+        cross_mounts: spec.cross_mounts,
+    });
+    let filter = Filter::new(spec)?;
+    let lister = lister(spec, &root, &filter);
+    let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root));
+    let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
+    let attributes = scan.attributes(metadata, Path::new(""), b"")?;
+    let extra = xattr::read(&root.path, spec)
+        .map_err(|error| host_error(spec, &root.path, "asked for extended attributes", error))?;
+    let xattrs = scan.xattrs(extra, Path::new(""), b"")?;
+    scan.builder.set_attributes(node, &attributes, Some(xattrs));
+    let directory = scan.files.add_directory(scan.source, None, metadata.device);
+    scan.descend(Made { node, directory })?;
+    scan.finish();
+    Ok(())
+}
+
 /// A source that is one file: its directory is what it is opened below.
 fn copy_file(
     builder: &mut TreeBuilder,
     spec: &CopySpec,
     files: &mut HostFiles,
-    stat: &Statx,
+    metadata: &Metadata,
 ) -> Result<(), TreeError> {
     let parent = spec.from.parent().unwrap_or(Path::new("/"));
-    let name = spec.from.file_name().unwrap_or_default();
-    let directory = open_directory(CWD, parent, None)
+    let name = spec.from.file_name().unwrap_or_default().as_bytes();
+    let fd = open_directory(CWD, parent, ResolveFlags::empty())
         .map_err(|error| host_error(spec, parent, "opened", error))?;
     let mut components = spec.to.0.clone();
     if spec.to_is_directory || components.is_empty() {
-        components.push(name.as_bytes().to_vec());
+        components.push(name.to_vec());
     }
-    let directory = SourceDirectory {
+    let root = Arc::new(SourceDirectory {
         path: parent.to_path_buf(),
-        fd: directory,
+        fd,
         // The file itself may be a mount point, as /etc/hosts is in a container: it is what the user named.
         cross_mounts: true,
-    };
-    let mut scan = Scan::new(builder, spec, files, directory)?;
+    });
+    let filter = Filter::new(spec)?;
+    let lister = lister(spec, &root, &filter);
+    let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root));
     let (image_name, parents) = components
         .split_last()
         .expect("a name was pushed where there was none");
     let node = scan.builder.make_directories(parents, &spec.location)?;
-    let relative = Path::new(name);
-    scan.regular_file(node, image_name, relative, stat)?;
+    let directory = scan.files.add_directory(scan.source, None, metadata.device);
+    let attributes = xattr::read(&spec.from, spec)
+        .map_err(|error| host_error(spec, &spec.from, "asked for extended attributes", error))?;
+    let extra = Extra {
+        attributes,
+        ..Extra::default()
+    };
+    let file = File {
+        relative: Path::new(""),
+        name,
+        metadata,
+    };
+    let made = Made { node, directory };
+    let slot = scan.builder.slot(node, image_name)?;
+    // The file's own name, which the image may not have.
+    let host_name = scan.builder.tables.name(name);
+    scan.regular_file(made, slot, &file, extra, host_name)?;
     scan.finish();
     Ok(())
+}
+
+fn lister<'a>(spec: &'a CopySpec, root: &'a SourceDirectory, filter: &'a Filter) -> Lister<'a> {
+    Lister {
+        spec,
+        root,
+        filter,
+        may_read_all: rustix::process::geteuid().is_root(),
+    }
 }
 
 /// The scan of one source.
 struct Scan<'a> {
     builder: &'a mut TreeBuilder,
     spec: &'a CopySpec,
+    lister: &'a Lister<'a>,
     files: &'a mut HostFiles,
-    directory_index: u32,
     root: Arc<SourceDirectory>,
-    filter: Filter,
+    source: SourceId,
     /// Files with several names, by device and inode, joined within one copy entry.
     linked: HashMap<(u64, u64), NodeId>,
     left_out: LeftOut,
-    /// Root may read everything; others are asked about with `faccessat`.
-    may_read_all: bool,
 }
 
-/// A name found in a directory.
-struct Found {
-    name: Vec<u8>,
-    stat: Statx,
-    fate: Fate,
+/// A directory of the source that is in the tree.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    node: NodeId,
+    /// As the planned files know it.
+    directory: DirectoryId,
 }
 
 /// A directory of the source and where it is in the tree.
 #[derive(Clone)]
 enum Place {
-    Made(NodeId),
+    Made(Made),
     /// It comes into the tree with the first thing below it that is taken.
     OnTheWay(Rc<OnTheWay>),
 }
 
 struct OnTheWay {
     above: Place,
-    found: Found,
-    path: PathBuf,
-    node: OnceCell<NodeId>,
+    relative: Arc<Path>,
+    name: Box<[u8]>,
+    metadata: Metadata,
+    extra: std::cell::RefCell<Extra>,
+    made: OnceCell<Made>,
+}
+
+/// Something in a directory of the source.
+#[derive(Clone, Copy)]
+struct File<'a> {
+    /// The directory, below the source.
+    relative: &'a Path,
+    name: &'a [u8],
+    metadata: &'a Metadata,
 }
 
 impl<'a> Scan<'a> {
     fn new(
         builder: &'a mut TreeBuilder,
-        spec: &'a CopySpec,
+        lister: &'a Lister<'a>,
         files: &'a mut HostFiles,
-        root: SourceDirectory,
-    ) -> Result<Self, TreeError> {
-        let filter = Filter::new(spec)?;
-        let root = Arc::new(root);
-        let directory_index = files.add_directory(Arc::clone(&root));
-        let may_read_all = rustix::process::geteuid().is_root();
-        Ok(Self {
+        root: Arc<SourceDirectory>,
+    ) -> Self {
+        let source = files.add_source(Arc::clone(&root));
+        Self {
             builder,
-            spec,
+            spec: lister.spec,
+            lister,
             files,
-            directory_index,
             root,
-            filter,
+            source,
             linked: HashMap::new(),
             left_out: LeftOut::default(),
-            may_read_all,
-        })
+        }
     }
 
     /// Says what was left out.
@@ -170,44 +213,77 @@ impl<'a> Scan<'a> {
     }
 
     /// Everything below the source's root, depth first without recursion.
-    fn descend(&mut self, root: NodeId) -> Result<(), TreeError> {
-        let mut pending = vec![(PathBuf::new(), Place::Made(root), self.filter.at_root())];
-        while let Some((relative, place, fate)) = pending.pop() {
-            let fd = match self.open_below(&relative) {
-                Ok(fd) => fd,
-                Err(error) => return Err(self.host_error(&relative, "listed", error)),
+    fn descend(&mut self, root: Made) -> Result<(), TreeError> {
+        let lister = self.lister;
+        let ahead = Ahead::default();
+        let mut places = vec![Place::Made(root)];
+        ahead.push(Path::new("").into(), lister.filter.at_root());
+        std::thread::scope(|threads| {
+            let _close = ahead.close_at_end();
+            let mut listed = 0_usize;
+            while let (Some((relative, listing)), Some(place)) = (ahead.next(lister), places.pop())
+            {
+                let listing =
+                    listing.map_err(|error| self.host_error(&relative, b"", "listed", error))?;
+                listed = listed.saturating_add(1);
+                for _ in 0..Ahead::threads_after(listed) {
+                    threads.spawn(|| ahead.help(lister));
+                }
+                self.merge(&relative, listing, &place, &ahead, &mut places)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes what is in one directory; its own directories are to be listed next.
+    fn merge(
+        &mut self,
+        relative: &Arc<Path>,
+        mut listing: listing::Listing,
+        place: &Place,
+        ahead: &Ahead,
+        places: &mut Vec<Place>,
+    ) -> Result<(), TreeError> {
+        for mut found in std::mem::take(&mut listing.found) {
+            let extra = found
+                .extra
+                .take()
+                .map_or_else(Extra::default, |extra| *extra);
+            let file = File {
+                relative,
+                name: listing.name(&found),
+                metadata: &found.metadata,
             };
-            for found in self.list(&fd, &relative, fate)? {
-                let path = relative.join(OsStr::from_bytes(&found.name));
-                if found.fate == Fate::OnTheWay {
-                    let on_the_way = OnTheWay {
-                        above: place.clone(),
-                        found,
-                        path: path.clone(),
-                        node: OnceCell::new(),
-                    };
-                    let place = Place::OnTheWay(Rc::new(on_the_way));
-                    pending.push((path, place, Fate::OnTheWay));
-                    continue;
-                }
-                let parent = self.make(&place)?;
-                if let Some(directory) = self.add(&fd, parent, &found, &path)? {
-                    pending.push((path, Place::Made(directory), Fate::Taken));
-                }
+            let below = if found.fate == Fate::OnTheWay {
+                Some(Place::OnTheWay(Rc::new(OnTheWay {
+                    above: place.clone(),
+                    relative: Arc::clone(relative),
+                    name: file.name.into(),
+                    metadata: found.metadata,
+                    extra: extra.into(),
+                    made: OnceCell::new(),
+                })))
+            } else {
+                let parent = self.make(place)?;
+                self.add(parent, &file, extra)?.map(Place::Made)
+            };
+            if let Some(below) = below {
+                places.push(below);
+                ahead.push(join(relative, file.name).into(), found.fate);
             }
         }
         Ok(())
     }
 
-    /// The node of a directory, made now with those above it if something was to be taken first.
-    fn make(&mut self, place: &Place) -> Result<NodeId, TreeError> {
+    /// A directory of the tree, made now with those above it if something was to be taken first.
+    fn make(&mut self, place: &Place) -> Result<Made, TreeError> {
         let mut missing = Vec::new();
         let mut at = place;
-        let mut node = loop {
+        let mut made = loop {
             match at {
-                Place::Made(node) => break *node,
-                Place::OnTheWay(directory) => match directory.node.get() {
-                    Some(node) => break *node,
+                Place::Made(made) => break *made,
+                Place::OnTheWay(directory) => match directory.made.get() {
+                    Some(made) => break *made,
                     None => {
                         missing.push(directory);
                         at = &directory.above;
@@ -216,309 +292,255 @@ impl<'a> Scan<'a> {
             }
         };
         while let Some(directory) = missing.pop() {
-            node = self.directory(node, &directory.found, &directory.path)?;
-            let set = directory.node.set(node);
+            let file = File {
+                relative: &directory.relative,
+                name: &directory.name,
+                metadata: &directory.metadata,
+            };
+            let extra = directory.extra.take();
+            let slot = self.builder.slot(made.node, file.name)?;
+            made = self.directory(made, slot, &file, extra)?;
+            let set = directory.made.set(made);
             debug_assert!(set.is_ok(), "only missing directories are made");
         }
-        Ok(node)
-    }
-
-    /// The names in a directory, sorted, with their metadata, without what is left out.
-    fn list(&self, fd: &OwnedFd, relative: &Path, above: Fate) -> Result<Vec<Found>, TreeError> {
-        let mut buffer = [MaybeUninit::uninit(); READDIR_BUFFER_LEN];
-        let mut names = RawDir::new(fd, &mut buffer);
-        let mut found = Vec::new();
-        while let Some(entry) = names.next() {
-            let entry = entry.map_err(|error| self.host_error(relative, "listed", error))?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            let path = || relative.join(OsStr::from_bytes(name));
-            let stat = match statx(fd, Path::new(OsStr::from_bytes(name))) {
-                Ok(stat) => stat,
-                // Removed between the listing and the look at it.
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(self.host_error(&path(), "examined", error)),
-            };
-            let is_directory = file_type(&stat) == FileType::Directory;
-            let fate = self.filter.judge(path, is_directory, above);
-            // Nothing below a mount point is looked at, so nothing can be taken there.
-            let leads_nowhere = fate == Fate::OnTheWay && self.stops_at(&stat);
-            if fate == Fate::LeftOut || leads_nowhere {
-                continue;
-            }
-            found.push(Found {
-                name: name.to_vec(),
-                stat,
-                fate,
-            });
-        }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        Ok(made)
     }
 
     /// Adds one name; returns the directory to descend into, if it is one.
     fn add(
         &mut self,
-        fd: &OwnedFd,
-        parent: NodeId,
-        found: &Found,
-        path: &Path,
-    ) -> Result<Option<NodeId>, TreeError> {
-        let stat = &found.stat;
-        let kind = file_type(stat);
-        if self.stops_at(stat) {
-            return self.mount_point(parent, found, path, kind).map(|()| None);
+        parent: Made,
+        file: &File<'_>,
+        extra: Extra,
+    ) -> Result<Option<Made>, TreeError> {
+        if let Some(Problem { action, error }) = extra.problem {
+            return Err(self.host_error(file.relative, file.name, action, error));
         }
-        match kind {
-            FileType::Directory => return self.directory(parent, found, path).map(Some),
+        let slot = self.builder.slot(parent.node, file.name)?;
+        if self.lister.stops_at(file.metadata) {
+            return self.mount_point(slot, file).map(|()| None);
+        }
+        match file.metadata.file_type() {
+            FileType::Directory => return self.directory(parent, slot, file, extra).map(Some),
             FileType::RegularFile => {
-                self.check_readable(fd, found, path)?;
-                self.regular_file(parent, &found.name, path, stat)?;
+                let name = Some(slot.name);
+                self.regular_file(parent, slot, file, extra, name)?;
             }
-            FileType::Symlink => {
-                let attributes = Attributes {
-                    mode: 0o777,
-                    ..self.attributes(stat, path)?
-                };
-                self.leaf(parent, &found.name, path, stat, attributes, |scan| {
-                    let target = rustix::fs::readlinkat(fd, found.name.as_slice(), Vec::new());
-                    let target = target.map_err(|error| scan.host_error(path, "read", error))?;
-                    Ok(NodeKind::Symlink(target.into_bytes().into_boxed_slice()))
-                })?;
-            }
-            other => {
-                let Some(special) = special(other, stat) else {
-                    return Err(self.host_error(path, "examined", Errno::INVAL));
-                };
-                let attributes = self.attributes(stat, path)?;
-                let kind = |_: &mut Self| Ok(NodeKind::Special(special));
-                self.leaf(parent, &found.name, path, stat, attributes, kind)?;
-            }
+            FileType::Symlink => self.symlink(slot, file, extra)?,
+            _ => match file.metadata.special() {
+                Some(special) => self.special(slot, file, extra, special)?,
+                None => {
+                    let (relative, name) = (file.relative, file.name);
+                    return Err(self.host_error(relative, name, "examined", Errno::INVAL));
+                }
+            },
         }
         Ok(None)
     }
 
     fn directory(
         &mut self,
-        parent: NodeId,
-        found: &Found,
-        path: &Path,
-    ) -> Result<NodeId, TreeError> {
-        let attributes = self.attributes(&found.stat, path)?;
-        let directory = NodeKind::Directory(Vec::new());
-        let location = &self.spec.location;
-        let node = self
-            .builder
-            .put(parent, &found.name, attributes, directory, location)?;
-        self.extended_attributes(node, path)?;
-        Ok(node)
-    }
-
-    /// Whether another file system begins here that is not to be entered.
-    const fn stops_at(&self, stat: &Statx) -> bool {
-        stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) && !self.spec.cross_mounts
+        parent: Made,
+        slot: Slot,
+        file: &File<'_>,
+        extra: Extra,
+    ) -> Result<Made, TreeError> {
+        let name = slot.name;
+        let attributes = self.attributes(file.metadata, file.relative, file.name)?;
+        let xattrs = self.xattrs(extra.attributes, file.relative, file.name)?;
+        let node = self.builder.fill(
+            slot,
+            NewNode::Directory,
+            &attributes,
+            Some(xattrs),
+            &self.spec.location,
+        )?;
+        let place = Some((parent.directory, name));
+        let device = file.metadata.device;
+        Ok(Made {
+            node,
+            directory: self.files.add_directory(self.source, place, device),
+        })
     }
 
     /// Another file system begins here: an empty directory or file stands for it.
-    fn mount_point(
-        &mut self,
-        parent: NodeId,
-        found: &Found,
-        path: &Path,
-        kind: FileType,
-    ) -> Result<(), TreeError> {
-        let attributes = self.attributes(&found.stat, path)?;
-        let (node, becomes) = if kind == FileType::Directory {
-            (NodeKind::Directory(Vec::new()), "directory")
+    fn mount_point(&mut self, slot: Slot, file: &File<'_>) -> Result<(), TreeError> {
+        let attributes = self.attributes(file.metadata, file.relative, file.name)?;
+        let (new, becomes) = if file.metadata.file_type() == FileType::Directory {
+            (NewNode::Directory, "directory")
         } else {
-            (
-                NodeKind::File {
-                    size: 0,
-                    content: Content::Inline(Arc::from([])),
-                    ranges: None,
-                },
-                "file",
-            )
+            (NewNode::Inline(&[]), "file")
         };
         self.builder.warnings.push(TreeWarning::MountPoint {
-            path: self.root.path.join(path),
+            path: self.root.path.join(join(file.relative, file.name)),
             becomes,
         });
         self.builder
-            .put(parent, &found.name, attributes, node, &self.spec.location)
+            .fill(slot, new, &attributes, None, &self.spec.location)
             .map(|_| ())
     }
 
+    /// Adds a regular file, or one more name of it; `host_name` is its name below its source.
     fn regular_file(
         &mut self,
-        parent: NodeId,
-        name: &[u8],
-        relative: &Path,
-        stat: &Statx,
+        parent: Made,
+        slot: Slot,
+        file: &File<'_>,
+        extra: Extra,
+        host_name: Option<crate::synth::names::Name>,
     ) -> Result<(), TreeError> {
-        let attributes = self.attributes(stat, relative)?;
-        self.leaf(parent, name, relative, stat, attributes, |scan| {
-            let index = scan
-                .files
-                .add_file(scan.directory_index, relative, identity(stat))
-                .expect("fewer than 2^32 files are scanned");
-            let ranges = scan.data_ranges(index, relative, stat)?;
-            Ok(NodeKind::File {
-                size: stat.stx_size,
-                content: Content::Host(index),
-                ranges,
-            })
-        })
+        let Some(slot) = self.link_known(slot, file)? else {
+            return Ok(());
+        };
+        let metadata = file.metadata;
+        let directory = self.files.directory_on(parent.directory, metadata.device);
+        let index = host_name
+            .and_then(|name| self.files.add_file(directory, name, metadata.identity()))
+            .expect("fewer than 2^32 files with 4 GiB of names are scanned");
+        let ranges = self.data_ranges(index, file)?;
+        let new = NewNode::Host {
+            file: index,
+            size: metadata.size,
+            ranges,
+        };
+        self.leaf(slot, file, extra, new, None)
+    }
+
+    fn symlink(&mut self, slot: Slot, file: &File<'_>, mut extra: Extra) -> Result<(), TreeError> {
+        let Some(slot) = self.link_known(slot, file)? else {
+            return Ok(());
+        };
+        let target = std::mem::take(&mut extra.target);
+        self.leaf(slot, file, extra, NewNode::Symlink(&target), Some(0o777))
+    }
+
+    fn special(
+        &mut self,
+        slot: Slot,
+        file: &File<'_>,
+        extra: Extra,
+        special: Special,
+    ) -> Result<(), TreeError> {
+        let Some(slot) = self.link_known(slot, file)? else {
+            return Ok(());
+        };
+        self.leaf(slot, file, extra, NewNode::Special(special), None)
+    }
+
+    /// Gives a file that is there already one more name; gives the place back for one that is not.
+    fn link_known(&mut self, slot: Slot, file: &File<'_>) -> Result<Option<Slot>, TreeError> {
+        let metadata = file.metadata;
+        let known = (metadata.links > 1)
+            .then(|| self.linked.get(&(metadata.device, metadata.inode)))
+            .flatten();
+        let Some(node) = known else {
+            return Ok(Some(slot));
+        };
+        self.builder.link(&slot, *node, &self.spec.location)?;
+        Ok(None)
+    }
+
+    /// Adds anything but a directory.
+    fn leaf(
+        &mut self,
+        slot: Slot,
+        file: &File<'_>,
+        extra: Extra,
+        new: NewNode<'_>,
+        mode: Option<u16>,
+    ) -> Result<(), TreeError> {
+        let metadata = file.metadata;
+        let mut attributes = self.attributes(metadata, file.relative, file.name)?;
+        attributes.mode = mode.unwrap_or(attributes.mode);
+        let xattrs = self.xattrs(extra.attributes, file.relative, file.name)?;
+        let location = &self.spec.location;
+        let node = self
+            .builder
+            .fill(slot, new, &attributes, Some(xattrs), location)?;
+        if metadata.links > 1 {
+            self.linked.insert((metadata.device, metadata.inode), node);
+        }
+        Ok(())
     }
 
     /// The blocks with data of a file whose host stores clearly less than its length; `None` without holes.
     fn data_ranges(
         &self,
         index: u32,
-        relative: &Path,
-        stat: &Statx,
+        file: &File<'_>,
     ) -> Result<Option<Box<[BlockRange]>>, TreeError> {
-        let stored = stat.stx_blocks.saturating_mul(SECTOR_SIZE);
-        let is_sparse = stat.stx_size.saturating_sub(stored) >= HOLES_LEN_MIN;
+        let stored = file.metadata.sectors.saturating_mul(SECTOR_SIZE);
+        let is_sparse = file.metadata.size.saturating_sub(stored) >= HOLES_LEN_MIN;
         if !is_sparse || self.builder.fully_mapped || self.spec.sparse == Sparse::Never {
             return Ok(None);
         }
-        let ranges = self
-            .files
-            .data_ranges(index)
-            .map_err(|error| self.host_error(relative, "asked for its holes", error))?;
-        Ok(block_ranges(&ranges, stat.stx_size))
-    }
-
-    /// Adds anything but a directory: one more name of a file that is there already, or a new one.
-    fn leaf(
-        &mut self,
-        parent: NodeId,
-        name: &[u8],
-        relative: &Path,
-        stat: &Statx,
-        attributes: Attributes,
-        kind: impl FnOnce(&mut Self) -> Result<NodeKind, TreeError>,
-    ) -> Result<(), TreeError> {
-        let key = (device(stat), stat.stx_ino);
-        if stat.stx_nlink > 1
-            && let Some(node) = self.linked.get(&key)
-        {
-            return self.builder.link(parent, name, *node, &self.spec.location);
-        }
-        let kind = kind(self)?;
-        let node = self
-            .builder
-            .put(parent, name, attributes, kind, &self.spec.location)?;
-        self.extended_attributes(node, relative)?;
-        if stat.stx_nlink > 1 {
-            self.linked.insert(key, node);
-        }
-        Ok(())
+        let path = join(file.relative, file.name);
+        let ranges = self.files.data_ranges(index, &path).map_err(|error| {
+            self.host_error(file.relative, file.name, "asked for its holes", error)
+        })?;
+        Ok(block_ranges(&ranges, file.metadata.size))
     }
 
     /// Attributes of the source with the config's overrides.
-    fn attributes(&mut self, stat: &Statx, relative: &Path) -> Result<Attributes, TreeError> {
-        self.files.note_mtime(stat.stx_mtime.tv_sec);
-        let mode = self.spec.mode.unwrap_or(stat.stx_mode & 0o7777);
-        let path = || self.root.path.join(relative);
-        let owner = ids::owner(self.spec, stat.stx_uid, stat.stx_gid, path)?;
-        let seen = Timestamp {
-            seconds: stat.stx_mtime.tv_sec,
-            nanoseconds: stat.stx_mtime.tv_nsec,
-        };
-        let mtime = match self.builder.times.clamp {
-            Some(clamp) => seen.min(Timestamp {
-                seconds: clamp,
-                nanoseconds: 0,
-            }),
-            None => seen,
-        };
+    fn attributes(
+        &mut self,
+        metadata: &Metadata,
+        relative: &Path,
+        name: &[u8],
+    ) -> Result<Attributes, TreeError> {
+        self.files.note_mtime(metadata.mtime.seconds());
+        let mode = self.spec.mode.unwrap_or(metadata.mode & 0o7777);
+        let path = || self.root.path.join(join(relative, name));
+        let owner = ids::owner(self.spec, metadata.uid, metadata.gid, path)?;
+        let clamp = self.builder.times.clamp;
+        let mtime = clamp.map_or(metadata.mtime, |clamp| {
+            metadata.mtime.min(PackedTime::new(clamp, 0))
+        });
         Ok(Attributes {
             mode,
             uid: owner.uid,
             gid: owner.gid,
-            mtime,
+            mtime: Timestamp {
+                seconds: mtime.seconds(),
+                nanoseconds: mtime.nanoseconds(),
+            },
             immutable: false,
         })
     }
 
-    fn check_readable(&self, fd: &OwnedFd, found: &Found, path: &Path) -> Result<(), TreeError> {
-        if self.may_read_all {
-            return Ok(());
+    /// The extended attributes of a source file, and a note of those that are left out.
+    fn xattrs(
+        &mut self,
+        found: xattr::Attributes,
+        relative: &Path,
+        name: &[u8],
+    ) -> Result<XattrSetId, TreeError> {
+        if found.is_empty() {
+            return Ok(XattrSetId::NONE);
         }
-        rustix::fs::accessat(fd, found.name.as_slice(), Access::READ_OK, AtFlags::EACCESS)
-            .map_err(|error| self.host_error(path, "read", error))
-    }
-
-    /// Gives a node the attributes of its source.
-    fn extended_attributes(&mut self, node: NodeId, relative: &Path) -> Result<(), TreeError> {
-        let path = self.root.path.join(relative);
-        let mut set = xattr::read(&path, self.spec, &mut self.left_out).map_err(|error| {
-            host_error(self.spec, &path, "asked for extended attributes", error)
-        })?;
+        let path = self.root.path.join(join(relative, name));
+        for name in &found.left_out {
+            self.left_out.add(name, &path);
+        }
+        let mut set = found.taken;
         ids::map_xattrs(self.spec, &mut set, &path)?;
-        self.builder.set_xattrs(node, set);
-        Ok(())
+        Ok(self.builder.tables.xattr_set(set))
     }
 
-    fn open_below(&self, relative: &Path) -> Result<OwnedFd, Errno> {
-        let relative = if relative.as_os_str().is_empty() {
-            Path::new(".")
+    fn host_error(
+        &self,
+        relative: &Path,
+        name: &[u8],
+        action: &'static str,
+        error: Errno,
+    ) -> TreeError {
+        let path = self.root.path.join(relative);
+        let path = if name.is_empty() {
+            path
         } else {
-            relative
+            join(&path, name)
         };
-        open_directory(&self.root.fd, relative, Some(self.spec.cross_mounts))
-    }
-
-    fn host_error(&self, relative: &Path, action: &'static str, error: Errno) -> TreeError {
-        host_error(self.spec, &self.root.path.join(relative), action, error)
-    }
-}
-
-/// Opens a directory for listing; below a source (`cross_mounts` given) it neither leaves it nor follows symlinks.
-fn open_directory(
-    at: impl AsFd,
-    path: &Path,
-    cross_mounts: Option<bool>,
-) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = match cross_mounts {
-        None => ResolveFlags::empty(),
-        Some(true) => {
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
-        }
-        Some(false) => {
-            ResolveFlags::BENEATH
-                | ResolveFlags::NO_SYMLINKS
-                | ResolveFlags::NO_MAGICLINKS
-                | ResolveFlags::NO_XDEV
-        }
-    };
-    rustix::fs::openat2(at, path, flags, Mode::empty(), resolve)
-}
-
-fn statx(at: impl AsFd, path: &Path) -> Result<Statx, Errno> {
-    rustix::fs::statx(at, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
-}
-
-fn file_type(stat: &Statx) -> FileType {
-    FileType::from_raw_mode(stat.stx_mode.into())
-}
-
-fn device(stat: &Statx) -> u64 {
-    rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)
-}
-
-fn identity(stat: &Statx) -> Identity {
-    Identity {
-        device: device(stat),
-        inode: stat.stx_ino,
-        size: stat.stx_size,
-        mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
-        ctime: (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec),
+        host_error(self.spec, &path, action, error)
     }
 }
 
@@ -558,20 +580,6 @@ fn block_ranges(ranges: &[(u64, u64)], size: u64) -> Option<Box<[BlockRange]>> {
     }
     let mapped: u64 = blocks.iter().map(|range| u64::from(range.len)).sum();
     (mapped < size.div_ceil(BLOCK_SIZE)).then(|| blocks.into_boxed_slice())
-}
-
-fn special(kind: FileType, stat: &Statx) -> Option<Special> {
-    let number = DeviceNumber {
-        major: stat.stx_rdev_major,
-        minor: stat.stx_rdev_minor,
-    };
-    match kind {
-        FileType::CharacterDevice => Some(Special::CharacterDevice(number)),
-        FileType::BlockDevice => Some(Special::BlockDevice(number)),
-        FileType::Fifo => Some(Special::Fifo),
-        FileType::Socket => Some(Special::Socket),
-        _ => None,
-    }
 }
 
 fn host_error(spec: &CopySpec, path: &Path, action: &'static str, error: Errno) -> TreeError {

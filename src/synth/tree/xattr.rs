@@ -41,7 +41,7 @@ enum Fate {
 pub(super) struct LeftOut(BTreeMap<String, (u64, PathBuf)>);
 
 impl LeftOut {
-    fn add(&mut self, name: &[u8], path: &Path) {
+    pub(super) fn add(&mut self, name: &[u8], path: &Path) {
         let name = String::from_utf8_lossy(name).into_owned();
         let (count, _) = self
             .0
@@ -63,35 +63,46 @@ impl LeftOut {
     }
 }
 
-/// The attributes of `path`, which is not followed if it is a symlink, that `spec` takes.
+/// The extended attributes of one file.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    /// Those that are taken.
+    pub(super) taken: XattrSet,
+    /// The names of those that the user should know are not.
+    pub(super) left_out: Vec<Box<[u8]>>,
+}
+
+impl Attributes {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.taken.is_empty() && self.left_out.is_empty()
+    }
+}
+
+/// The attributes of `path`, which is not followed if it is a symlink, as far as they concern `spec`.
 ///
 /// # Errors
 /// The host's, where it has attributes at all.
-pub(super) fn read(
-    path: &Path,
-    spec: &CopySpec,
-    left_out: &mut LeftOut,
-) -> Result<XattrSet, Errno> {
+pub(super) fn read(path: &Path, spec: &CopySpec) -> Result<Attributes, Errno> {
     let names = match grown(|buffer| rustix::fs::llistxattr(path, buffer)) {
         Ok(names) => names,
         // No such attributes on this file system.
-        Err(Errno::NOTSUP) => return Ok(XattrSet::new()),
+        Err(Errno::NOTSUP) => return Ok(Attributes::default()),
         Err(error) => return Err(error),
     };
-    let mut set = XattrSet::new();
+    let mut attributes = Attributes::default();
     for name in names
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
     {
         match fate(name, &spec.xattrs) {
             Fate::Unwanted => {}
-            Fate::Left => left_out.add(name, path),
+            Fate::Left => attributes.left_out.push(name.into()),
             Fate::Taken => match grown(|buffer| rustix::fs::lgetxattr(path, name, buffer)) {
                 Ok(mut value) => {
                     if let Some(mode) = spec.mode.filter(|_| name == ACCESS_ACL) {
                         change_mode(&mut value, mode);
                     }
-                    set.push((name.into(), value.into()));
+                    attributes.taken.push((name.into(), value.into()));
                 }
                 // Removed since it was listed.
                 Err(Errno::NODATA) => {}
@@ -99,7 +110,8 @@ pub(super) fn read(
             },
         }
     }
-    Ok(set)
+    attributes.taken.sort();
+    Ok(attributes)
 }
 
 /// Calls with a small buffer first, and with the largest where that is too small.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use miragefs::config::spec::{CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, Sparse, Times};
+use miragefs::config::spec::{
+    CopySpec, Ext4Spec, FeatureSet, ImagePath, Location, SLACK_BITS_DEFAULT, Sparse, Times,
+};
 use miragefs::synth::ext4::{Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
 use miragefs::synth::source::{ByteSource, Origin};
@@ -63,7 +65,7 @@ pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
     builder.copy(entry, &mut files).unwrap();
-    let (tree, _warnings) = builder.finish().unwrap();
+    let (tree, _warnings) = builder.finish(&mut files).unwrap();
     source_of(tree, files, size)
 }
 
@@ -78,6 +80,7 @@ pub(crate) fn source_of(
         journal: true,
         reserved_percent: None,
         inodes: None,
+        slack_bits: SLACK_BITS_DEFAULT,
     };
     let params = Ext4Params {
         spec: &spec,

@@ -340,7 +340,7 @@ fn link_counts_of_directories_are_exact_up_to_the_limit() {
             };
             builder.inline(&file, &Identifiers::default()).unwrap();
         }
-        let (tree, _) = builder.finish().unwrap();
+        let (tree, _) = builder.finish(&mut HostFiles::new()).unwrap();
         let source = source_of(tree, HostFiles::new(), SizeRequest::Fit { free_blocks: 0 });
         let decoded = decode_source(&source.unwrap()).unwrap();
         assert_eq!(decoded.items[b"d".as_slice()].links, count + 2);

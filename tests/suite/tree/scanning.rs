@@ -177,10 +177,10 @@ fn symlinks_are_copied_and_never_followed() {
         ("/outside", "/etc"),
         ("/dangling", "nowhere"),
     ] {
-        let NodeKind::Symlink(found) = &planned.node(path).kind else {
+        let NodeKind::Symlink(found) = planned.node(path).kind else {
             panic!("{path} is a symlink")
         };
-        assert_eq!(**found, *target.as_bytes());
+        assert_eq!(*found, *target.as_bytes());
     }
 }
 
@@ -251,7 +251,7 @@ fn odd_and_long_names_are_kept_as_bytes() {
         .tree
         .entries(miragefs::synth::tree::NodeId::ROOT)
         .iter()
-        .map(|entry| &*entry.name)
+        .map(|entry| entry.name)
         .filter(|name| *name != b"lost+found")
         .collect();
     assert!(found.is_sorted(), "entries are in the order of bytes");
@@ -361,8 +361,8 @@ fn holes_are_looked_for_where_the_host_stores_less() {
             ..entry(source.path(), "/", 1)
         }]);
         assert_eq!(planned.bytes("/f")[(512 << 20) + 5..][..4], *b"data");
-        match &planned.node("/f").kind {
-            NodeKind::File { ranges, .. } => ranges.clone(),
+        match planned.node("/f").kind {
+            NodeKind::File { ranges, .. } => ranges.map(<[_]>::to_vec),
             _ => panic!("it is a file"),
         }
     };
@@ -380,7 +380,7 @@ fn holes_are_looked_for_where_the_host_stores_less() {
     builder
         .copy(&entry(source.path(), "/", 1), &mut files)
         .unwrap();
-    let (tree, _) = builder.finish().unwrap();
+    let (tree, _) = builder.finish(&mut files).unwrap();
     assert_eq!(
         tree.counts().sparse_files,
         0,

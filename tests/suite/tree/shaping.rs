@@ -223,7 +223,7 @@ fn plan_config(text: &str) -> Result<Plan, TreeError> {
         builder.copy(copy, &mut files)?;
     }
     builder.entries(partition, &Identifiers::of(&loaded.spec))?;
-    let (tree, warnings) = builder.finish()?;
+    let (tree, warnings) = builder.finish(&mut files)?;
     Ok(Plan {
         tree,
         files,
@@ -309,10 +309,10 @@ fn directories_files_symlinks_and_devices_of_the_config_come_in_this_order() {
         };
         assert_eq!(found, special, "{path}");
     }
-    let NodeKind::Symlink(target) = &planned.node("/dev/fd").kind else {
+    let NodeKind::Symlink(target) = planned.node("/dev/fd").kind else {
         panic!("the symlink comes after the file")
     };
-    assert_eq!(**target, *b"/proc/self/fd");
+    assert_eq!(*target, *b"/proc/self/fd");
     for (entry, path, new, old) in [
         (
             "mkdir = [{ path = '/over' }]",
