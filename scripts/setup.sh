@@ -83,10 +83,10 @@ list_missing() {
     need xmllint libxml2-utils
     need nginx nginx-light
     need file file
+    need rsync rsync
     need setfattr attr
     need setfacl acl
     need setpriv util-linux
-    need rsync rsync
 }
 
 # qemu-utils and qemu-system-x86 must be of one version. Where a backport of one is installed that no archive offers
