@@ -1,6 +1,7 @@
 //! `examples/os`: machines whose root is a partition of the mount, read-write, and the file systems that they leave.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -8,7 +9,8 @@ use std::sync::OnceLock;
 use crate::lab::{check_file_systems, members, one_machine, partitions, project, require_lab};
 use crate::loops::{Mount, can_mount};
 use crate::mounted::{Workspace, output, require_fuse, require_root, stderr};
-use crate::served::Served;
+use crate::planned::miragefs;
+use crate::served::{Served, assert_same_bytes};
 use crate::support::{long_tests, require_tool, run, run_text};
 
 /// Whether the Debian of `examples/os` can be mounted; it is unpacked on the first call, which takes minutes.
@@ -170,4 +172,84 @@ fn the_kernel_finds_the_tree_of_debian_unchanged() {
     );
     assert_eq!(differing, "*deleting   lost+found/\n");
     mount.unmount();
+}
+
+/// The user that unpacks without root.
+const NOBODY: u32 = 65_534;
+
+fn as_nobody(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    command.arg(program).current_dir("/");
+    command
+}
+
+/// The manifest of `tree`, and what an ordinary user gets out of its archive, as `prepare.sh --rootless` does it.
+fn unpack_as_nobody(tree: &Path, directory: &Path) {
+    let archive = directory.join("root.tar");
+    let mut tar = Command::new("tar");
+    tar.args(["--acls", "--format=posix", "-cf"]).arg(&archive);
+    assert_success(&output(tar.arg("-C").arg(tree).arg(".")));
+    let keywords = "--options=!all,type,uid,gid,mode,time,device,link";
+    let manifest = run(
+        "bsdtar",
+        [
+            "-cf",
+            "-",
+            "--format=mtree",
+            keywords,
+            "-C",
+            tree.to_str().unwrap(),
+            ".",
+        ],
+    );
+    fs::write(directory.join("root.mtree"), manifest).unwrap();
+    let root = directory.join("root");
+    fs::create_dir(&root).unwrap();
+    chown(&root, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut tar = as_nobody("tar".as_ref());
+    tar.args(["--acls", "--exclude=./dev/*", "-xf"])
+        .arg(&archive);
+    assert_success(&output(tar.arg("-C").arg(&root)));
+    let made = [root.join("dev/pts"), root.join("dev/shm")];
+    assert_success(&output(as_nobody("mkdir".as_ref()).args(made)));
+    let mut chmod = as_nobody("chmod".as_ref());
+    assert_success(&output(chmod.args(["-R", "u+rwX"]).arg(root)));
+}
+
+#[test]
+fn an_ordinary_user_gets_the_debian_that_root_gets() {
+    let tools = ["bsdtar", "tar", "setpriv"];
+    if !require_debian() || !tools.into_iter().all(require_tool) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name);
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    open(scratch.path());
+    let tree = project("examples/os/generated/root");
+    unpack_as_nobody(&tree, scratch.path());
+
+    let by_root = project("examples/os/os.toml");
+    let text = fs::read_to_string(&by_root).unwrap();
+    let entry = "\"generated/root\", to = \"/\"";
+    let rootless = text.replace(entry, "\"root\", to = \"/\", owners = \"root.mtree\"");
+    assert_ne!(rootless, text);
+    fs::write(path("os.toml"), rootless).unwrap();
+    // The program may lie where only root can go.
+    fs::copy(env!("CARGO_BIN_EXE_miragefs"), path("miragefs")).unwrap();
+    let mut export = as_nobody(&path("miragefs"));
+    export.arg("export").arg(path("os.toml"));
+    export.arg("disk.img").arg(path("theirs.img"));
+    let exported = output(&mut export);
+    assert_success(&exported);
+    assert!(
+        !stderr(&exported).contains("warning"),
+        "{}",
+        stderr(&exported)
+    );
+    let ours = path("ours.img");
+    let arguments = ["export".as_ref(), by_root.as_os_str(), "disk.img".as_ref()];
+    assert_success(&miragefs(arguments.into_iter().chain([ours.as_os_str()])));
+    assert_same_bytes(&path("theirs.img"), &ours);
 }
