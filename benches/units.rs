@@ -60,6 +60,8 @@ fn plan(workspace: &Path, cache_len: u64) -> Planned {
     let options = PlanOptions {
         cache: Arc::new(BlockCache::new(cache_len)),
         config_mtime: 0,
+        skip_unreadable: false,
+        progress: None,
     };
     generation::plan(&loaded.spec, &options).unwrap()
 }

@@ -87,6 +87,8 @@ list_missing() {
     need setfattr attr
     need setfacl acl
     need setpriv util-linux
+    need bsdtar libarchive-tools
+    need mtree mtree-netbsd
 }
 
 # qemu-utils and qemu-system-x86 must be of one version. Where a backport of one is installed that no archive offers

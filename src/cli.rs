@@ -12,6 +12,7 @@ mod load;
 mod log;
 mod mount;
 pub mod output;
+mod progress;
 mod table;
 mod unmount;
 
@@ -84,6 +85,9 @@ pub struct MountArgs {
     /// Return only once all images can be read, those that need an index too
     #[arg(long)]
     pub wait: bool,
+    /// Leave out what cannot be read, with warnings, instead of refusing
+    #[arg(long)]
+    pub skip_unreadable: bool,
     /// Append the log to FILE instead of stderr or syslog
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -110,6 +114,9 @@ pub struct UnmountArgs {
 pub struct CheckArgs {
     /// The config file
     pub config: PathBuf,
+    /// Leave out what cannot be read, with warnings, instead of refusing
+    #[arg(long)]
+    pub skip_unreadable: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -124,6 +131,9 @@ pub struct ExportArgs {
     pub image: String,
     /// A file, a directory, a block device, or `-` for standard output
     pub dest: PathBuf,
+    /// Leave out what cannot be read, with warnings, instead of refusing
+    #[arg(long)]
+    pub skip_unreadable: bool,
     /// Write to a block device
     #[arg(long)]
     pub force: bool,
@@ -139,6 +149,9 @@ pub struct ExplainArgs {
     /// 1049600, 0x100400, 1MiB, 2048s or lba:2048
     #[arg(value_parser = parse_offset)]
     pub offset: u64,
+    /// Leave out what cannot be read, with warnings, instead of refusing
+    #[arg(long)]
+    pub skip_unreadable: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

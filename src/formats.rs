@@ -5,6 +5,7 @@
 
 pub mod ext4;
 pub mod mbr;
+pub mod mtree;
 pub mod ovf;
 pub mod swap;
 pub mod syslinux;

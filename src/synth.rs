@@ -12,6 +12,7 @@ pub mod generation;
 pub mod grain_map;
 pub mod host_file;
 pub mod identifiers;
+pub mod mistakes;
 pub mod names;
 pub mod ova;
 pub mod packed_time;

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::error::CliError;
-use super::load::LoadedPlan;
+use super::load::{self, LoadOptions, LoadedPlan};
 use super::output::Warning;
 use super::table::{Align, Table};
-use super::{CACHE_SIZE_DEFAULT, CheckArgs, load, output};
+use super::{CheckArgs, output};
 use crate::config::spec::{ImageFormat, ImageSpec, Manifest, PartitionTable, VmdkLayout};
 use crate::synth::generation::{Image, PartitionReport};
-use crate::units::{ByteCount, SECTOR_SIZE, parse_size};
+use crate::units::{ByteCount, SECTOR_SIZE};
 
 /// What `--json` prints; docs/cli-json.md describes it.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,20 @@ struct Report {
     partitions: Vec<Partition>,
     images: Vec<ImageReport>,
     warnings: Vec<JsonWarning>,
+}
+
+/// What `--json` prints instead if the config or its sources have mistakes.
+#[derive(Debug, Serialize)]
+struct Refusal {
+    errors: Vec<JsonError>,
+    more_errors: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonError {
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,6 +70,8 @@ struct FileSystem {
     inodes: u32,
     free_inodes: u32,
     journal_bytes: u64,
+    slack_bits: u8,
+    slack_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,8 +95,15 @@ struct JsonWarning {
 /// # Errors
 /// What is wrong with them.
 pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
-    let cache_size = parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed");
-    let loaded = load::load(&args.config, cache_size)?;
+    let loaded = match load::load(&args.config, LoadOptions::usual(args.skip_unreadable)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            if args.json {
+                output::print(&output::json(&Refusal::new(&error)))?;
+            }
+            return Err(error);
+        }
+    };
     let report = Report::new(&loaded);
     output::warn(&loaded.warnings);
     output::print(&if args.json {
@@ -185,6 +208,7 @@ impl Report {
             ("FREE", Align::Right),
             ("FREE INODES", Align::Right),
             ("JOURNAL", Align::Right),
+            ("SLACK", Align::Right),
         ]);
         for partition in &self.partitions {
             let Some(found) = &partition.filesystem else {
@@ -193,6 +217,10 @@ impl Report {
             let journal = match found.journal_bytes {
                 0 => "none".to_owned(),
                 bytes => ByteCount(bytes).rounded(),
+            };
+            let slack = match found.slack_bits {
+                0 => "none".to_owned(),
+                bits => format!("{bits} bits, {}", ByteCount(found.slack_bytes).rounded()),
             };
             table.row(vec![
                 partition.number.to_string(),
@@ -206,6 +234,7 @@ impl Report {
                 ByteCount(found.free_bytes).rounded(),
                 found.free_inodes.to_string(),
                 journal,
+                slack,
             ]);
         }
         table.text()
@@ -254,6 +283,8 @@ impl Partition {
             inodes: found.inode_count,
             free_inodes: found.free_inodes,
             journal_bytes: found.journal_bytes,
+            slack_bits: found.slack_bits,
+            slack_bytes: found.slack_bytes,
         });
         Self {
             number,
@@ -293,6 +324,20 @@ impl ImageReport {
             manifest,
             size: image.source.len(),
             allocated_bytes: image.data.data_len(),
+        }
+    }
+}
+
+impl Refusal {
+    fn new(error: &CliError) -> Self {
+        let json = |error: &CliError| JsonError {
+            message: error.to_string(),
+            causes: error.causes().collect(),
+            hint: error.hint().map(str::to_owned),
+        };
+        Self {
+            errors: error.all().map(json).collect(),
+            more_errors: error.more(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct CliError {
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
+    others: Vec<Self>,
+    more: u64,
 }
 
 impl CliError {
@@ -32,6 +34,8 @@ impl CliError {
             message: message.into(),
             source: None,
             hint: None,
+            others: Vec::new(),
+            more: 0,
         }
     }
 
@@ -52,6 +56,8 @@ impl CliError {
             message: error.to_string(),
             source: source.map(|cause| -> Box<dyn Error + Send + Sync> { cause }),
             hint: None,
+            others: Vec::new(),
+            more: 0,
         }
     }
 
@@ -84,14 +90,55 @@ impl CliError {
         }
     }
 
-    /// `error:`, the causes, a blank line, `hint:`; without a newline at the end.
+    /// The same with others of its kind, and a number of those that are not put into words.
+    #[must_use]
+    pub fn with_others(mut self, others: Vec<Self>, more: u64) -> Self {
+        self.others = others;
+        self.more = more;
+        self
+    }
+
+    /// This error and the others that came with it.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
+    }
+
+    /// How many more there are besides.
+    #[must_use]
+    pub const fn more(&self) -> u64 {
+        self.more
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// What led to it, the nearest first.
+    pub fn causes(&self) -> impl Iterator<Item = String> {
+        let mut next = self.source();
+        std::iter::from_fn(move || {
+            let cause = next?;
+            next = cause.source();
+            Some(cause.to_string())
+        })
+    }
+
+    /// `error:`, the causes, a blank line, `hint:`; others behind another blank line; without a newline at the end.
     #[must_use]
     pub fn report(&self) -> String {
+        let mut reports: Vec<String> = self.all().map(Self::report_alone).collect();
+        if self.more > 0 {
+            reports.push(format!("and {} more errors", self.more));
+        }
+        reports.join("\n\n")
+    }
+
+    fn report_alone(&self) -> String {
         let mut text = format!("error: {self}");
-        let mut next = self.source();
-        while let Some(cause) = next {
+        for cause in self.causes() {
             write!(text, "\n  caused by: {cause}").expect("writing to a String cannot fail");
-            next = cause.source();
         }
         if let Some(hint) = &self.hint {
             write!(text, "\n\nhint: {hint}").expect("writing to a String cannot fail");
@@ -166,5 +213,18 @@ mod tests {
             copy.report(),
             "error: top\n  caused by: middle\n  caused by: low"
         );
+    }
+
+    #[test]
+    fn several_are_told_together() {
+        let error = |message| CliError::new(ErrorKind::Config, message);
+        let first = error("first").with_hint("turn");
+        let second = error("second").with_source(io::Error::other("low"));
+        let all = first.with_others(vec![second], 3);
+        assert_eq!(
+            all.report(),
+            "error: first\n\nhint: turn\n\nerror: second\n  caused by: low\n\nand 3 more errors"
+        );
+        assert_eq!(all.exit_code(), 2);
     }
 }

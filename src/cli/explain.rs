@@ -5,10 +5,11 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::error::{CliError, ErrorKind};
-use super::{CACHE_SIZE_DEFAULT, ExplainArgs, image, load, output};
+use super::load::{self, LoadOptions};
+use super::{ExplainArgs, image, output};
 use crate::synth::generation::Image;
 use crate::synth::source::{Origin, Run, Step};
-use crate::units::{ByteCount, SECTOR_SIZE, parse_size};
+use crate::units::{ByteCount, SECTOR_SIZE};
 
 /// What `--json` prints; docs/cli-json.md describes it.
 #[derive(Debug, Serialize)]
@@ -45,8 +46,8 @@ enum JsonOrigin {
 /// # Errors
 /// Config, an image that is not there, an offset outside it.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
-    let cache_size = parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed");
-    let loaded = load::load(&args.config, cache_size)?;
+    let asked = LoadOptions::usual(args.skip_unreadable);
+    let loaded = load::load(&args.config, asked)?;
     output::warn(&loaded.warnings);
     let image = image::find(&loaded.planned.generation, &args.image)?;
     let len = image.source.len();

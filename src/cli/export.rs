@@ -9,10 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::error::{CliError, ErrorKind};
-use super::{CACHE_SIZE_DEFAULT, ExportArgs, image, load, output};
+use super::load::{self, LoadOptions};
+use super::{ExportArgs, image, output};
 use crate::config::spec::{BootCode, Spec};
 use crate::export::{self, ExportError, ExportOptions, Progress};
-use crate::units::parse_size;
 
 /// Writes one image.
 ///
@@ -24,8 +24,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
         let error = CliError::new(ErrorKind::Usage, "standard output is a terminal");
         return Err(error.with_hint("name a file, or redirect it"));
     }
-    let cache_size = parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed");
-    let loaded = load::load(&args.config, cache_size)?;
+    let asked = LoadOptions::usual(args.skip_unreadable);
+    let loaded = load::load(&args.config, asked)?;
     output::warn(&loaded.warnings);
     let image = image::find(&loaded.planned.generation, &args.image)?;
     let mut sources = loaded.sources();
@@ -59,6 +59,10 @@ fn files_of_config(spec: &Spec) -> impl Iterator<Item = std::path::PathBuf> {
         BootCode::None => None,
         BootCode::File(path) => Some(path.clone()),
     };
+    let partitions = spec.partitions.iter();
+    let manifests = partitions
+        .flat_map(|partition| &partition.copies)
+        .filter_map(|copy| copy.owners.clone());
     [
         Some(spec.config_path.clone()),
         boot_code,
@@ -66,6 +70,7 @@ fn files_of_config(spec: &Spec) -> impl Iterator<Item = std::path::PathBuf> {
     ]
     .into_iter()
     .flatten()
+    .chain(manifests)
 }
 
 /// The first signal lets the export clean up, a second one ends the process. Towards a pipe there is nothing to clean

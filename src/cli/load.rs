@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use super::error::{CliError, ErrorKind};
 use super::output::Warning;
+use super::{CACHE_SIZE_DEFAULT, progress};
 use crate::config::{self, Loaded};
 use crate::synth::cache::BlockCache;
 use crate::synth::generation::{self, PlanOptions, Planned};
+use crate::synth::plan_error::PlanErrors;
+use crate::synth::tree::ScanProgress;
+use crate::units::parse_size;
 
 /// What a config says, planned.
 pub(super) struct LoadedPlan {
@@ -31,11 +35,30 @@ impl LoadedPlan {
     }
 }
 
-/// Reads and plans `config`; computed blocks may take `cache_size` bytes of memory.
+/// What a command asks of the plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LoadOptions {
+    /// Bytes of memory for computed blocks.
+    pub(super) cache_size: u64,
+    /// Whether what cannot be read is left out with a warning.
+    pub(super) skip_unreadable: bool,
+}
+
+impl LoadOptions {
+    /// For a command without `--cache-size`.
+    pub(super) fn usual(skip_unreadable: bool) -> Self {
+        Self {
+            cache_size: parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed"),
+            skip_unreadable,
+        }
+    }
+}
+
+/// Reads and plans `config`.
 ///
 /// # Errors
-/// What is wrong with the config or its sources.
-pub(super) fn load(config: &Path, cache_size: u64) -> Result<LoadedPlan, CliError> {
+/// All that is wrong with the config or its sources.
+pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliError> {
     let Loaded {
         spec,
         warnings,
@@ -44,14 +67,15 @@ pub(super) fn load(config: &Path, cache_size: u64) -> Result<LoadedPlan, CliErro
         let hint = error.hint();
         with_optional_hint(CliError::from_error(ErrorKind::Config, &error), hint)
     })?;
+    let progress = Arc::new(ScanProgress::new());
     let options = PlanOptions {
-        cache: Arc::new(BlockCache::new(cache_size)),
+        cache: Arc::new(BlockCache::new(asked.cache_size)),
         config_mtime: newest_mtime(&files),
+        skip_unreadable: asked.skip_unreadable,
+        progress: Some(Arc::clone(&progress)),
     };
-    let planned = generation::plan(&spec, &options).map_err(|error| {
-        let hint = error.hint();
-        with_optional_hint(CliError::from_error(ErrorKind::Config, &error), hint)
-    })?;
+    let planned = progress::shown(&progress, || generation::plan(&spec, &options));
+    let planned = planned.map_err(|errors| to_cli_error(&errors))?;
     let mut all: Vec<Warning> = Vec::new();
     for warning in &warnings {
         all.push(Warning {
@@ -70,6 +94,15 @@ pub(super) fn load(config: &Path, cache_size: u64) -> Result<LoadedPlan, CliErro
         planned,
         warnings: all,
     })
+}
+
+/// The first error, with the others behind it.
+fn to_cli_error(errors: &PlanErrors) -> CliError {
+    let mut all = errors.errors().iter().map(|error| {
+        with_optional_hint(CliError::from_error(ErrorKind::Config, error), error.hint())
+    });
+    let first = all.next().expect("a plan that failed has an error");
+    first.with_others(all.collect(), errors.more())
 }
 
 fn with_optional_hint(error: CliError, hint: Option<String>) -> CliError {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::error::{CliError, ErrorKind};
-use super::load;
+use super::load::{self, LoadOptions};
 use super::log::Log;
 use super::output;
 use super::{CACHE_SIZE_DEFAULT, HelperArgs, MountArgs, parse_threads};
@@ -50,13 +50,14 @@ const IGNORED_OPTIONS: [&str; 26] = [
 ];
 
 /// Mount options that mean what the long option of the same name means.
-const OWN_OPTIONS: [&str; 6] = [
+const OWN_OPTIONS: [&str; 7] = [
     "foreground",
     "allow-other",
     "cache-size",
     "threads",
     "wait",
     "log",
+    "skip-unreadable",
 ];
 
 /// A mount as asked for, options merged.
@@ -70,6 +71,7 @@ pub struct MountPlan {
     threads: Option<usize>,
     wait: bool,
     log: Option<PathBuf>,
+    skip_unreadable: bool,
     readiness_pipe: bool,
 }
 
@@ -88,6 +90,7 @@ impl MountPlan {
             threads: args.threads,
             wait: args.wait,
             log: args.log,
+            skip_unreadable: args.skip_unreadable,
             readiness_pipe: args.readiness_pipe,
         };
         plan.apply(&args.options, false)?;
@@ -108,6 +111,7 @@ impl MountPlan {
             threads: None,
             wait: false,
             log: None,
+            skip_unreadable: false,
             readiness_pipe: false,
         };
         plan.apply(&args.options, args.sloppy)?;
@@ -141,6 +145,7 @@ impl MountPlan {
             "foreground" => self.foreground = flag(name, value)?,
             "allow-other" => self.allow_other = flag(name, value)?,
             "wait" => self.wait = flag(name, value)?,
+            "skip-unreadable" => self.skip_unreadable = flag(name, value)?,
             "cache-size" => {
                 self.cache_size = parse_size(required(name, value)?).map_err(|error| {
                     CliError::new(ErrorKind::Usage, format!("-o {name}: {error}"))
@@ -177,6 +182,9 @@ impl MountPlan {
         }
         if self.wait {
             args.push("--wait".into());
+        }
+        if self.skip_unreadable {
+            args.push("--skip-unreadable".into());
         }
         // Behind `--`, since a path may start with a hyphen.
         args.extend([
@@ -229,7 +237,11 @@ pub(super) fn mount(plan: &MountPlan) -> Result<u8, CliError> {
 }
 
 fn serve(plan: &MountPlan) -> Result<(), CliError> {
-    let loaded = load::load(&plan.config, plan.cache_size)?;
+    let asked = LoadOptions {
+        cache_size: plan.cache_size,
+        skip_unreadable: plan.skip_unreadable,
+    };
+    let loaded = load::load(&plan.config, asked)?;
     let sources = loaded.sources();
     if let Some(log) = &plan.log {
         check_log(log, &plan.mountpoint, &sources)?;
@@ -405,9 +417,9 @@ mod tests {
 
     #[test]
     fn long_options_and_mount_options_agree() {
-        let long = "miragefs mount c.toml /m --foreground --allow-other --cache-size 1MiB --threads 3 --wait --log l";
-        let short = "miragefs mount c.toml /m -o foreground,allow_other,cache-size=1MiB -o threads=3,wait,log=l";
-        let helper = "mount.miragefs c.toml /m -o rw,nodev,foreground,allow-other,cache_size=1048576,threads=3,wait,log=l,x-systemd.automount,comment=x";
+        let long = "miragefs mount c.toml /m --foreground --allow-other --cache-size 1MiB --threads 3 --wait --skip-unreadable --log l";
+        let short = "miragefs mount c.toml /m -o foreground,allow_other,cache-size=1MiB -o threads=3,wait,skip-unreadable,log=l";
+        let helper = "mount.miragefs c.toml /m -o rw,nodev,foreground,allow-other,cache_size=1048576,threads=3,wait,skip_unreadable,log=l,x-systemd.automount,comment=x";
         assert_eq!(plan(long).unwrap(), plan(short).unwrap());
         assert_eq!(plan(long).unwrap(), plan(helper).unwrap());
         assert_eq!(
@@ -418,8 +430,10 @@ mod tests {
 
     #[test]
     fn a_background_mount_is_asked_for_in_full() {
-        let asked =
-            plan("miragefs mount c.toml /m --allow-other --threads 3 --wait --log l").unwrap();
+        let asked = plan(
+            "miragefs mount c.toml /m --allow-other --threads 3 --wait --skip-unreadable --log l",
+        )
+        .unwrap();
         let mut args = vec![OsString::from("miragefs")];
         args.extend(asked.background_args());
         let Command::Mount(args) = cli::parse(args).unwrap() else {

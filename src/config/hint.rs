@@ -11,6 +11,7 @@ use crate::units::{KIB, MIB, ParseSizeError, SECTOR_SIZE};
 
 const RELATIVE_PATHS: &str =
     "relative paths start at the directory of the config file that names them";
+const OWNERS: &str = "name a manifest of mtree(5), such as `bsdtar -cf owners.mtree --format=mtree -C DIRECTORY .` writes";
 const PERMISSIONS: &str = "run as a user who may read it, or change its permissions";
 const SIZE: &str = "write a whole number with a unit K, M, G, T, KiB, MiB, GiB, TiB (powers of 1024) or s (sectors), such as \"256MiB\"";
 
@@ -241,6 +242,7 @@ fn text(key: &str, value: &str, rule: &str) -> String {
         "images" => "choose another name of a file, such as \"disk.img\"",
         "target" => "write where the link leads, such as \"../etc/fstab\"",
         "inodes" => "write a number without quotes, such as inodes = 65536, or leave it out",
+        "owners" => OWNERS,
         "from" => "name a file or directory; \".\" is the config's own directory",
         _ => "write a text on one line",
     };
@@ -306,6 +308,7 @@ fn file_type(key: &str) -> &'static str {
         "from" => {
             "devices, FIFOs and sockets are made by an entry of device, such as { path = \"/dev/null\", type = \"char\", major = 1, minor = 3 }"
         }
+        "owners" => OWNERS,
         "boot-code" => "name the file itself, such as /usr/lib/EXTLINUX/mbr.bin, or \"syslinux\"",
         "extlinux" => "name the executable itself, such as /usr/bin/extlinux, or \"auto\"",
         _ => "name the file itself",

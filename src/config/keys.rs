@@ -108,6 +108,7 @@ const COPY: TableKeys = TableKeys {
         key("from", Shape::Text),
         key("to", Shape::Text),
         key("owner", Shape::Text),
+        key("owners", Shape::Text),
         key("mode", Shape::Text),
         key("exclude", Shape::Texts),
         key("cross-mounts", Shape::Boolean),

@@ -77,6 +77,7 @@ pub(crate) struct RawCopy {
     pub(crate) from: Text,
     pub(crate) to: Text,
     pub(crate) owner: Text,
+    pub(crate) owners: Text,
     pub(crate) mode: Text,
     #[serde(default)]
     pub(crate) exclude: Vec<Spanned<String>>,

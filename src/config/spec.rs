@@ -206,6 +206,9 @@ pub struct CopySpec {
     pub to_is_directory: bool,
     /// Owner of `to` and of all below, if given.
     pub owner: Option<Owner>,
+    /// A manifest of mtree(5) that says whose files are, which mode they have and which are special; a regular file.
+    /// It wins over all other keys for the paths that it names.
+    pub owners: Option<PathBuf>,
     /// Users of the image for those of the source; never beside `owner`.
     pub uid_map: Option<IdMap>,
     /// Groups of the image for those of the source; never beside `owner`.

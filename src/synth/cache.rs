@@ -313,6 +313,10 @@ impl ByteSource for Cached {
         self.inner.run_at(offset)
     }
 
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        self.inner.known_zero_at(offset)
+    }
+
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
         self.inner.explain_at(offset, trail);
     }

@@ -11,17 +11,17 @@ pub struct DataMap {
 }
 
 impl DataMap {
-    /// Walks all runs of `source` once.
+    /// Walks over `source` once.
     #[must_use]
     pub fn of(source: &dyn ByteSource) -> Self {
         let len = source.len();
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         let mut offset = 0;
         while offset < len {
-            let run = source.run_at(offset);
-            assert!(run.len > 0, "a run inside a source is not empty");
-            let end = offset.saturating_add(run.len).min(len);
-            if !run.origin.is_zero() {
+            let (is_zero, run_len) = source.known_zero_at(offset);
+            assert!(run_len > 0, "a run inside a source is not empty");
+            let end = offset.saturating_add(run_len).min(len);
+            if !is_zero {
                 match ranges.last_mut() {
                     Some(last) if last.1 == offset => last.1 = end,
                     _ => ranges.push((offset, end)),

@@ -9,15 +9,17 @@ use super::disk::{DiskLayout, PlaceRequest, PlacedPartition, Placement, Size, pl
 use super::ext4::{Ext4Plan, SizeRequest};
 use super::fingerprint::{self, Fingerprint};
 use super::host_file::HostFiles;
+use super::mistakes::Mistakes;
 use super::ova::{Ova, OvaParams, disk_member_name};
-use super::partition::{self, FilesystemReport, PartitionTree};
-use super::plan_error::{PlanError, PlanWarning};
+use super::partition::{self, FilesystemReport, Found, PartitionTree};
+use super::plan_error::{PlanError, PlanErrors, PlanWarning};
 use super::segments::SegmentMap;
 use super::source::ByteSource;
+use super::tree::ScanProgress;
 use super::vmdk::{DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id};
 use crate::config::spec::{
-    BootCode, DiskSize, Filesystem, ImageFormat, ImageSpec, PartitionSize, PartitionSpec, Spec,
-    VmdkLayout,
+    BootCode, DiskSize, Filesystem, ImageFormat, ImageSpec, PartitionSize, PartitionSpec,
+    SLACK_BITS_DEFAULT, Spec, VmdkLayout,
 };
 use crate::formats::ext4::BLOCK_SIZE;
 use crate::units::{Lba, SECTOR_SIZE};
@@ -98,41 +100,47 @@ pub struct PlanOptions {
     pub cache: Arc<BlockCache>,
     /// The newest modification time of the config's files, seconds since 1970.
     pub config_mtime: i64,
+    /// Whether files and directories that cannot be read are left out with a warning; else they are mistakes.
+    pub skip_unreadable: bool,
+    /// Where to tell how far the scan of the sources is.
+    pub progress: Option<Arc<ScanProgress>>,
 }
 
-/// Plans all images of a config. Only metadata of the sources is read, besides the boot loader's pieces and its
-/// configuration file.
+/// Plans all images of a config. Only metadata of the sources is read, besides manifests of owners, the boot loader's
+/// pieces and its configuration file.
 ///
 /// # Errors
-/// [`PlanError`] says what does not fit or cannot be read, and where in the config.
-pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanError> {
-    let mut warnings = Vec::new();
-    let mut files = HostFiles::new();
-    let boot_loader = load_boot_loader(spec)?;
-    let boot_code = match &spec.disk.boot_code {
-        BootCode::None => None,
-        BootCode::File(path) => Some(load_boot_code(path).map_err(|source| PlanError::Boot {
-            location: spec.disk.location.clone(),
-            what: "boot code",
-            source: Box::new(source),
-        })?),
-    };
+/// [`PlanErrors`] says all that does not fit or cannot be read, and where in the config.
+pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
+    let mut found = Found::default();
+    let boot_loader = found.mistakes.take(load_boot_loader(spec)).flatten();
+    let boot_code = found.mistakes.take(read_boot_code(spec)).flatten();
     let mut content = Fingerprint::new();
     let mut contents = Vec::with_capacity(spec.partitions.len());
     for partition in &spec.partitions {
-        let tree = PartitionTree::scan(
-            spec,
-            partition,
-            boot_loader.as_ref(),
-            &mut files,
-            &mut warnings,
-        )?;
+        let tree = PartitionTree::scan(spec, partition, boot_loader.as_ref(), options, &mut found);
         if let Some(tree) = &tree {
-            partition::check_boot(&tree.tree, partition, &files, &mut warnings)?;
+            let Found {
+                files,
+                warnings,
+                mistakes,
+            } = &mut found;
+            mistakes.take(partition::check_boot(
+                &tree.tree, partition, files, warnings,
+            ));
             content.tree(&tree.tree);
         }
-        contents.push(Contents::new(spec, partition, tree)?);
+        match Contents::new(spec, partition, tree) {
+            Ok(planned) => contents.push(planned),
+            Err(mistakes) => found.mistakes.extend(mistakes, |mistake| mistake),
+        }
     }
+    let Found {
+        files,
+        mut warnings,
+        mistakes,
+    } = found;
+    PlanErrors::unless(mistakes, ())?;
     let placement = place_partitions(spec, &contents)?;
     describe_disk(
         &mut content,
@@ -144,32 +152,30 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanError> {
     let files = Arc::new(files);
     let mut placed = Vec::new();
     let mut reports = Vec::new();
+    let mut mistakes = Mistakes::default();
     for ((partition, contents), place) in spec
         .partitions
         .iter()
         .zip(contents)
         .zip(&placement.partitions)
     {
-        let source: Option<(Arc<dyn ByteSource>, _)> = match contents {
-            Contents::Empty => None,
-            Contents::Swap => {
-                let (swap, report) = partition::swap(spec, partition, place.1)?;
-                Some((Arc::new(swap), report))
-            }
-            Contents::FileSystem(filesystem) => {
-                let plan = filesystem.plan(spec, partition, place.1)?;
-                warn_of_missing_journal(&plan, partition, &mut warnings);
-                let report = partition::report(&plan, spec, partition);
-                let ext4 =
-                    partition::finish(plan, partition, *place, boot_loader.as_ref(), &files)?;
-                let cached = Cached::new(Arc::new(ext4), Arc::clone(&options.cache));
-                Some((Arc::new(cached), report))
-            }
+        let filled = Filling {
+            spec,
+            partition,
+            place: *place,
+            boot_loader: boot_loader.as_ref(),
+            files: &files,
+            cache: &options.cache,
         };
-        let (source, filesystem) = source.unzip();
-        reports.push(report(partition, *place, filesystem));
-        placed.push(placed_partition(partition, *place, source));
+        match filled.fill(contents, &mut warnings) {
+            Ok((source, filesystem)) => {
+                reports.push(report(partition, *place, filesystem));
+                placed.push(placed_partition(partition, *place, source));
+            }
+            Err(others) => mistakes.extend(others, |mistake| mistake),
+        }
     }
+    PlanErrors::unless(mistakes, ())?;
     let signature = fingerprint::disk_signature(&spec.seed);
     let layout = DiskLayout {
         len: placement.disk_len,
@@ -221,7 +227,7 @@ impl<'a> Contents<'a> {
         spec: &Spec,
         partition: &PartitionSpec,
         tree: Option<PartitionTree<'a>>,
-    ) -> Result<Self, PlanError> {
+    ) -> Result<Self, Mistakes<PlanError>> {
         let Some(tree) = tree else {
             return Ok(match partition.filesystem {
                 Filesystem::Swap => Self::Swap,
@@ -237,13 +243,51 @@ impl<'a> Contents<'a> {
     }
 }
 
+/// A partition whose place is known.
+struct Filling<'a> {
+    spec: &'a Spec,
+    partition: &'a PartitionSpec,
+    place: (Lba, u64),
+    boot_loader: Option<&'a BootLoader>,
+    files: &'a Arc<HostFiles>,
+    cache: &'a Arc<BlockCache>,
+}
+
+/// What a partition holds, and what is to be told of it; neither for an empty one.
+type Filled = (Option<Arc<dyn ByteSource>>, Option<FilesystemReport>);
+
+impl Filling<'_> {
+    fn fill(
+        &self,
+        contents: Contents<'_>,
+        warnings: &mut Vec<PlanWarning>,
+    ) -> Result<Filled, Mistakes<PlanError>> {
+        match contents {
+            Contents::Empty => Ok((None, None)),
+            Contents::Swap => {
+                let (swap, report) = partition::swap(self.spec, self.partition, self.place.1)?;
+                Ok((Some(Arc::new(swap)), Some(report)))
+            }
+            Contents::FileSystem(filesystem) => {
+                let plan = filesystem.plan(self.spec, self.partition, self.place.1)?;
+                warn_of_missing_journal(&plan, self.partition, warnings);
+                let report = partition::report(&plan, self.spec, self.partition);
+                let (partition, place) = (self.partition, self.place);
+                let ext4 = partition::finish(plan, partition, place, self.boot_loader, self.files)?;
+                let cached = Cached::new(Arc::new(ext4), Arc::clone(self.cache));
+                Ok((Some(Arc::new(cached)), Some(report)))
+            }
+        }
+    }
+}
+
 impl FileSystem<'_> {
     fn plan(
         self,
         spec: &Spec,
         partition: &PartitionSpec,
         sectors: u64,
-    ) -> Result<Ext4Plan, PlanError> {
+    ) -> Result<Ext4Plan, Mistakes<PlanError>> {
         match self {
             Self::Planned(plan) => Ok(*plan),
             Self::Tree(tree) => {
@@ -258,6 +302,19 @@ impl FileSystem<'_> {
             }
         }
     }
+}
+
+/// The first bytes of the disk, if the config wants any.
+fn read_boot_code(spec: &Spec) -> Result<Option<[u8; 440]>, PlanError> {
+    let BootCode::File(path) = &spec.disk.boot_code else {
+        return Ok(None);
+    };
+    let code = load_boot_code(path).map_err(|source| PlanError::Boot {
+        location: spec.disk.location.clone(),
+        what: "boot code",
+        source: Box::new(source),
+    })?;
+    Ok(Some(code))
 }
 
 /// The pieces of extlinux, if a partition wants them.
@@ -349,6 +406,11 @@ fn describe_disk(
                 content.number(ext4.reserved_percent.map_or(u64::MAX, u64::from));
                 content.number(ext4.inodes.map_or(u64::MAX, u64::from));
                 content.number(partition.free.unwrap_or(0));
+                // Said only where it is not what it always was, so that other disks keep their identifiers.
+                if ext4.slack_bits != SLACK_BITS_DEFAULT {
+                    content.bytes(b"slack bits");
+                    content.number(ext4.slack_bits.into());
+                }
             }
             // Its UUID follows from the seed and the label.
             Filesystem::Swap => content.bytes(b"swap area"),

@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -522,10 +523,19 @@ impl HostFile {
 /// Those of the host; [`io::ErrorKind::InvalidInput`] for what is no regular file and
 /// [`io::ErrorKind::FileTooLarge`] above `limit` bytes.
 pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_with_mtime(path, limit).map(|(contents, _)| contents)
+}
+
+/// [`read_small_file`], and the file's modification time in seconds since 1970.
+///
+/// # Errors
+/// The same.
+pub fn read_with_mtime(path: &Path, limit: u64) -> io::Result<(Vec<u8>, i64)> {
     // NONBLOCK: should the name be a fifo, opening must not wait for its writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "is no regular file",
@@ -540,7 +550,7 @@ pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
             format!("is larger than {limit} bytes"),
         ));
     }
-    Ok(contents)
+    Ok((contents, metadata.mtime()))
 }
 
 /// A write within the tick of the last one leaves equal timestamps, so a file this fresh could change unseen.

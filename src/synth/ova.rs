@@ -338,6 +338,19 @@ impl ByteSource for Ova {
         Run { len, origin }
     }
 
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        if offset >= self.len {
+            return (true, 0);
+        }
+        let region = self.region_at(offset);
+        if !matches!(region.kind, Kind::Vmdk) {
+            let run = self.run_at(offset);
+            return (run.origin.is_zero(), run.len);
+        }
+        let (is_zero, len) = self.vmdk.known_zero_at(region.within(offset));
+        (is_zero, len.min(region.rest(offset)))
+    }
+
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
         if offset >= self.len {
             return;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::boot::{BootLoader, InstallTarget};
-use super::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
+use super::ext4::{self, Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
+use super::generation::PlanOptions;
 use super::host_file::HostFiles;
 use super::identifiers::{Identifiers, file_system_uuid};
+use super::mistakes::Mistakes;
 use super::plan_error::{PlanError, PlanWarning};
 use super::segments::{Segment, SegmentMap};
 use super::syslinux_config;
@@ -33,6 +35,14 @@ pub(super) struct PartitionTree<'a> {
     pub(super) tree: Tree,
 }
 
+/// What scanning the sources brings to light besides trees.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) files: HostFiles,
+    pub(super) warnings: Vec<PlanWarning>,
+    pub(super) mistakes: Mistakes<PlanError>,
+}
+
 /// What `check` tells of a file system or a swap area; a swap area has no nodes, inodes or journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesystemReport {
@@ -50,53 +60,73 @@ pub struct FilesystemReport {
     pub inode_count: u32,
     /// Bytes of the journal, 0 if there is none.
     pub journal_bytes: u64,
+    /// Significant bits that the lengths of subtrees are rounded up to; 0 if they are not.
+    pub slack_bits: u8,
+    /// Bytes between subtrees that this leaves free; they count as free ones too.
+    pub slack_bytes: u64,
 }
 
 impl<'a> PartitionTree<'a> {
-    /// Scans the sources; `None` for an empty partition and a swap area.
+    /// Scans the sources; `None` for an empty partition and a swap area, and if there are mistakes.
     pub(super) fn scan(
         spec: &'a Spec,
         partition: &'a PartitionSpec,
         boot_loader: Option<&BootLoader>,
-        files: &mut HostFiles,
-        warnings: &mut Vec<PlanWarning>,
-    ) -> Result<Option<Self>, PlanError> {
+        options: &PlanOptions,
+        found: &mut Found,
+    ) -> Option<Self> {
         let Filesystem::Ext4(ext4) = &partition.filesystem else {
-            return Ok(None);
+            return None;
         };
         let mut builder = TreeBuilder::new(spec.times);
+        if options.skip_unreadable {
+            builder.skip_unreadable();
+        }
+        if let Some(progress) = &options.progress {
+            builder.report_to(Arc::clone(progress));
+        }
         if partition.bootloader_directory.is_some() {
             builder.map_fully();
         }
         for copy in &partition.copies {
-            builder.copy(copy, files)?;
+            builder.copy(copy, &mut found.files);
         }
-        builder.entries(partition, &Identifiers::of(spec))?;
+        builder.entries(partition, &Identifiers::of(spec));
         if let (Some(directory), Some(boot_loader)) = (&partition.bootloader_directory, boot_loader)
         {
             // Its contents say where it lies, so they are filled in when that is known.
             let unpatched = vec![0; to_usize(boot_loader.ldlinux_sys_len())];
             let location = &partition.location;
-            builder.boot_loader_file(directory, LDLINUX_SYS, &unpatched, true, location)?;
-            builder.boot_loader_file(
-                directory,
-                LDLINUX_C32,
-                &boot_loader.ldlinux_c32(),
-                false,
-                location,
-            )?;
+            builder.boot_loader_file(directory, LDLINUX_SYS, &unpatched, true, location);
+            let module = boot_loader.ldlinux_c32();
+            builder.boot_loader_file(directory, LDLINUX_C32, &module, false, location);
         }
-        let (tree, tree_warnings) = builder.finish(files)?;
-        warnings.extend(tree_warnings.into_iter().map(PlanWarning::Tree));
-        Ok(Some(Self {
-            spec: partition,
-            ext4,
-            tree,
-        }))
+        match builder.finish(&mut found.files) {
+            Ok((tree, warnings)) => {
+                let warnings = warnings.into_iter().map(PlanWarning::Tree);
+                found.warnings.extend(warnings);
+                Some(Self {
+                    spec: partition,
+                    ext4,
+                    tree,
+                })
+            }
+            Err(unfinished) => {
+                let beyond = ext4::mistakes_of(&unfinished.tree);
+                found.mistakes.extend(unfinished.mistakes, PlanError::Tree);
+                let located = |reason| located(partition, reason);
+                found.mistakes.extend(beyond, located);
+                None
+            }
+        }
     }
 
     /// Plans the file system for a size.
-    pub(super) fn plan(self, spec: &Spec, size: SizeRequest) -> Result<Ext4Plan, PlanError> {
+    pub(super) fn plan(
+        self,
+        spec: &Spec,
+        size: SizeRequest,
+    ) -> Result<Ext4Plan, Mistakes<PlanError>> {
         let params = Ext4Params {
             spec: self.ext4,
             label: &self.spec.label,
@@ -104,11 +134,18 @@ impl<'a> PartitionTree<'a> {
             time: spec.times.default,
             size,
         };
-        let location = || self.spec.location.clone();
-        Ext4Plan::new(self.tree, &params).map_err(|reason| PlanError::Ext4 {
-            location: location(),
-            reason,
+        Ext4Plan::new(self.tree, &params).map_err(|reasons| {
+            let mut mistakes = Mistakes::default();
+            mistakes.extend(reasons, |reason| located(self.spec, reason));
+            mistakes
         })
+    }
+}
+
+fn located(partition: &PartitionSpec, reason: Ext4Error) -> PlanError {
+    PlanError::Ext4 {
+        location: partition.location.clone(),
+        reason,
     }
 }
 
@@ -209,6 +246,7 @@ pub(super) fn check_boot(
 /// What `check` tells of a planned file system.
 pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) -> FilesystemReport {
     let (free_bytes, free_inodes, inode_count) = plan.free();
+    let (slack, slack_bytes) = plan.slack();
     FilesystemReport {
         kind: "ext4",
         uuid: file_system_uuid(&spec.seed, partition).to_string(),
@@ -217,6 +255,8 @@ pub(super) fn report(plan: &Ext4Plan, spec: &Spec, partition: &PartitionSpec) ->
         free_inodes,
         inode_count,
         journal_bytes: plan.journal_len(),
+        slack_bits: slack.bits(),
+        slack_bytes,
     }
 }
 
@@ -245,6 +285,8 @@ pub(super) fn swap(
         free_inodes: 0,
         inode_count: 0,
         journal_bytes: 0,
+        slack_bits: 0,
+        slack_bytes: 0,
     };
     let page = Segment::Bytes {
         bytes: header.to_raw().as_bytes().into(),

@@ -5,6 +5,7 @@ use std::fmt;
 use super::boot::BootError;
 use super::disk::PlaceError;
 use super::ext4::Ext4Error;
+use super::mistakes::Mistakes;
 use super::source::ReadError;
 use super::syslinux_config::SyslinuxWarning;
 use super::tree::{TreeError, TreeWarning};
@@ -114,6 +115,39 @@ impl PlanError {
             Self::Read(_) => Some("the file changed just now: try again".to_owned()),
             _ => None,
         }
+    }
+}
+
+/// All that was found wrong with a config's sources: at least one mistake.
+#[derive(Debug)]
+pub struct PlanErrors(Mistakes<PlanError>);
+
+impl PlanErrors {
+    /// All, or the first hundred.
+    #[must_use]
+    pub fn errors(&self) -> &[PlanError] {
+        self.0.kept()
+    }
+
+    /// How many there are besides.
+    #[must_use]
+    pub const fn more(&self) -> u64 {
+        self.0.more()
+    }
+
+    /// The value, if there are no mistakes.
+    pub(super) fn unless<T>(mistakes: Mistakes<PlanError>, value: T) -> Result<T, Self> {
+        if mistakes.is_empty() {
+            Ok(value)
+        } else {
+            Err(Self(mistakes))
+        }
+    }
+}
+
+impl From<PlanError> for PlanErrors {
+    fn from(error: PlanError) -> Self {
+        Self(error.into())
     }
 }
 

@@ -167,6 +167,17 @@ impl ByteSource for SegmentMap {
         Run { len, origin }
     }
 
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        let Some((found, inner)) = self.find(offset) else {
+            return (true, 0);
+        };
+        match &found.segment {
+            Segment::Zero => (true, found.len.saturating_sub(inner)),
+            Segment::Bytes { .. } => (false, found.len.saturating_sub(inner)),
+            Segment::Source(source) => source.known_zero_at(inner),
+        }
+    }
+
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
         let Some((found, inner)) = self.find(offset) else {
             return;

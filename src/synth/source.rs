@@ -31,6 +31,14 @@ pub trait ByteSource: Send + Sync {
     /// The run that starts at `offset`: how many bytes from there on have one origin.
     fn run_at(&self, offset: u64) -> Run;
 
+    /// Whether the bytes from `offset` on are known to be zero, and for how many of them that answer holds: at least the
+    /// run's, at most up to the end; nothing for `offset >= len`. A source that knows the answer for many runs at once
+    /// says so here.
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        let run = self.run_at(offset);
+        (run.origin.is_zero(), run.len)
+    }
+
     /// Appends what the byte at `offset` is, outermost structure first; nothing for `offset >= len`.
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>);
 

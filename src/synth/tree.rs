@@ -5,13 +5,19 @@
 
 mod build;
 mod filter;
+mod holes;
 mod ids;
 mod order;
+mod owners;
 mod packed;
+mod progress;
 mod scan;
+mod unreadable;
 mod xattr;
 
-pub use build::TreeBuilder;
+pub use build::{TreeBuilder, Unfinished};
+pub use owners::{Misfit, OwnersError};
+pub use progress::ScanProgress;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -417,6 +423,39 @@ pub enum TreeWarning {
         /// What it is in the image.
         becomes: &'static str,
     },
+    /// A manifest says other lengths than the files have.
+    #[error(
+        "{}:{line}: {} has {found} bytes, not the {said} that the manifest says; so it is with {count} files",
+        manifest.display(), path.display()
+    )]
+    ManifestSize {
+        /// The manifest.
+        manifest: PathBuf,
+        /// Line of the first file.
+        line: u32,
+        /// The first file.
+        path: PathBuf,
+        /// Its length in the manifest.
+        said: u64,
+        /// Its length in the source.
+        found: u64,
+        /// How many files it concerns.
+        count: u64,
+    },
+    /// A file or directory that the host does not let us read, where that is no mistake.
+    #[error("{}: cannot be read; {becomes}", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What becomes of it: `it is left out`, `it is empty in the image`.
+        becomes: &'static str,
+    },
+    /// More of them.
+    #[error("{count} more files and directories cannot be read; they are left out or empty")]
+    MoreUnreadable {
+        /// How many.
+        count: u64,
+    },
     /// A source has a file of the boot loader's.
     #[error("{path}: the source's file is replaced by the boot loader's")]
     BootLoaderFile {
@@ -436,7 +475,13 @@ impl TreeWarning {
             Self::ExtendedAttribute { name, .. } => Some(format!(
                 "`xattrs = [\"{name}\"]` in the copy entry takes it, `xattrs = [\"!{name}\"]` says that it is not wanted"
             )),
-            _ => None,
+            Self::ManifestSize { .. } => Some(
+                "contents come from the source; a manifest without size= says nothing of them"
+                    .to_owned(),
+            ),
+            Self::BootLoaderFile { .. } | Self::Unreadable { .. } | Self::MoreUnreadable { .. } => {
+                None
+            }
         }
     }
 }
@@ -444,6 +489,9 @@ impl TreeWarning {
 /// Why a tree cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
+    /// The manifest of a copy entry.
+    #[error(transparent)]
+    Owners(Box<OwnersError>),
     /// The host refused something.
     #[error("{location}: {}: cannot be {action}", path.display())]
     Host {
@@ -528,13 +576,21 @@ pub enum TreeError {
     },
 }
 
+impl From<OwnersError> for TreeError {
+    fn from(error: OwnersError) -> Self {
+        Self::Owners(Box::new(error))
+    }
+}
+
 impl TreeError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Host { action: "read" | "listed" | "opened", .. } => Some(
-                "miragefs reads files as the user who runs it: change the file's permissions, or leave it out with `exclude`"
+            Self::Owners(error) => Some(error.hint().to_owned()),
+            Self::Host { action: "read" | "listed" | "opened" | "examined", .. } => Some(
+                "miragefs reads files as the user who runs it: change the file's permissions, leave it out with `exclude`, \
+                 or all such files with --skip-unreadable"
                     .to_owned(),
             ),
             Self::Clash { .. } => Some("remove one of the two, or give one another `to`".to_owned()),

@@ -105,6 +105,8 @@ fn options() -> PlanOptions {
     PlanOptions {
         cache: Arc::new(BlockCache::new(4 << 20)),
         config_mtime: TIMES.default,
+        skip_unreadable: false,
+        progress: None,
     }
 }
 

@@ -10,5 +10,6 @@ mod internal;
 mod kernel;
 pub(crate) mod properties;
 mod second_reader;
+mod slack;
 mod tools;
 mod usage;

@@ -13,6 +13,7 @@ mod export;
 mod ext4;
 mod lab;
 mod loops;
+mod mistakes;
 mod mount;
 mod mount_command;
 mod mounted;

@@ -49,6 +49,8 @@ pub(crate) fn plan_config(config: &Path) -> Planned {
     let options = PlanOptions {
         cache: Arc::new(BlockCache::new(8 << 20)),
         config_mtime: 0,
+        skip_unreadable: false,
+        progress: None,
     };
     plan(&spec, &options).unwrap()
 }

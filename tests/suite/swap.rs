@@ -195,8 +195,13 @@ fn a_rest_too_small_for_an_area_is_an_error() {
     let options = PlanOptions {
         cache: std::sync::Arc::new(BlockCache::new(1 << 20)),
         config_mtime: 0,
+        skip_unreadable: false,
+        progress: None,
     };
-    let error = plan(&loaded.spec, &options).err().unwrap();
+    let errors = plan(&loaded.spec, &options).err().unwrap();
+    let [error] = errors.errors() else {
+        panic!("{errors:?}");
+    };
     assert_eq!(
         error.to_string(),
         format!(

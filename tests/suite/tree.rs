@@ -1,6 +1,7 @@
 //! Scanning sources and merging them into a tree, and what happens when a source changes afterwards.
 
 mod merging;
+mod owners;
 mod scanning;
 mod shaping;
 mod staleness;
@@ -14,7 +15,9 @@ use miragefs::config::spec::{
 };
 use miragefs::synth::ext4::{Ext4, Ext4Params, Ext4Plan, SizeRequest};
 use miragefs::synth::host_file::HostFiles;
-use miragefs::synth::tree::{Content, Node, NodeKind, Tree, TreeBuilder, TreeError, TreeWarning};
+use miragefs::synth::tree::{
+    Content, Node, NodeKind, Tree, TreeBuilder, TreeError, TreeWarning, Unfinished,
+};
 use uuid::Uuid;
 
 use crate::ext4::build::{TIMES, copy_of};
@@ -54,14 +57,19 @@ fn plan_at(times: Times, entries: &[CopySpec]) -> Result<Plan, TreeError> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(times);
     for entry in entries {
-        builder.copy(entry, &mut files)?;
+        builder.copy(entry, &mut files);
     }
-    let (tree, warnings) = builder.finish(&mut files)?;
+    let (tree, warnings) = builder.finish(&mut files).map_err(first_of)?;
     Ok(Plan {
         tree,
         files,
         warnings,
     })
+}
+
+fn first_of(unfinished: Box<Unfinished>) -> TreeError {
+    let first = unfinished.mistakes.into_first();
+    first.expect("a tree is refused for a mistake")
 }
 
 fn plan(entries: &[CopySpec]) -> Plan {

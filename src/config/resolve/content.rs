@@ -1,5 +1,7 @@
 //! `copy`: sources of a partition, and the values that all entries share.
 
+use std::path::PathBuf;
+
 use ignore::gitignore::GitignoreBuilder;
 use toml::Spanned;
 
@@ -43,6 +45,7 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         to,
         to_is_directory,
         owner: owner(raw.owner.as_ref(), context)?,
+        owners: owners(raw.owners.as_ref(), context)?,
         mode: mode(raw.mode.as_ref(), context)?,
         uid_map,
         gid_map,
@@ -53,6 +56,19 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         xattrs: xattrs(&raw.xattrs, context)?,
         location: context.locate(&typed.span()),
     })
+}
+
+/// The manifest's path; what is in it is looked at when planning.
+fn owners(typed: Option<&Spanned<String>>, context: &Context<'_>) -> Result<Option<PathBuf>> {
+    let Some(typed) = typed else {
+        return Ok(None);
+    };
+    if typed.get_ref().is_empty() {
+        let (key, value, rule) = ("owners", String::new(), "expected a path");
+        return Err(context.error(&typed.span(), ConfigErrorKind::Text { key, value, rule }));
+    }
+    let (path, _) = context.regular_file("owners", context.absolute(typed), &typed.span())?;
+    Ok(Some(path))
 }
 
 /// An absolute path; doubled slashes and `.` mean nothing, as everywhere.

@@ -59,6 +59,28 @@ fn maps_of_users_and_groups() {
 }
 
 #[test]
+fn manifests() {
+    let hint = "name a manifest of mtree(5), such as `bsdtar -cf owners.mtree --format=mtree -C DIRECTORY .` writes";
+    check(&[
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owners = '' }]",
+            "lab.toml:2:35: `owners` is \"\"; expected a path",
+            hint,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owners = 'boot' }]",
+            "lab.toml:2:35: `owners`: `boot` is a directory; expected a regular file",
+            hint,
+        ),
+        (
+            "[[partition]]\ncopy = [{ from = 'boot', owners = 'none' }]",
+            "lab.toml:2:35: `owners`: `none` does not exist",
+            "relative paths start at the directory of the config file that names them",
+        ),
+    ]);
+}
+
+#[test]
 fn maps_reach_exactly_their_ranges() {
     let lab = Lab::new();
     let text = "[[partition]]\ncopy = [{ from = 'boot', gid-map = 'all-root', \

@@ -267,6 +267,11 @@ fn values_out_of_range() {
             "leave `type` out, or write \"linux\", \"swap\" or another byte",
         ),
         (
+            "[[partition]]\next4 = { slack-bits = 17 }",
+            "lab.toml:2:23: `slack-bits` is 17; it must be 0 to 16",
+            "write at most 16; left out it is 6; 0 is no slack, and otherwise the fewer bits, the more slack",
+        ),
+        (
             "[[partition]]\next4 = { reserved-percent = 51 }",
             "lab.toml:2:29: `reserved-percent` is 51; it must be 0 to 50",
             "write at most 50; left out it is 5",

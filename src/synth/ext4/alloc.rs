@@ -10,17 +10,15 @@ use super::demand::Demand;
 use super::directory::{DirectoryIndex, DirectoryPlan};
 use super::error::Ext4Error;
 use super::layout::{Layout, Zone};
+use super::limits;
 use super::nesting::{Column, Item, Numbers, Runs, Slack, is_moderate};
 use super::xattr::XattrPlan;
 use crate::formats::ext4::extent::{BLOCK_EXTENTS_MAX, EXTENT_LEN_MAX, Extent, INLINE_EXTENTS_MAX};
 use crate::formats::ext4::htree::HashSeed;
-use crate::formats::ext4::inode::{self, I_BLOCK_LEN};
+use crate::formats::ext4::inode::I_BLOCK_LEN;
 use crate::formats::ext4::{BLOCK_SIZE, FIRST_INODE, ROOT_INODE};
-use crate::synth::tree::{BlockRange, NodeId, NodeKind, Special, Tree};
+use crate::synth::tree::{BlockRange, NodeId, NodeKind, Tree};
 use crate::units::{low32, to_u64};
-
-/// Blocks of one file: block numbers within a file have 32 bits.
-const FILE_BLOCKS_MAX: u64 = 0xffff_ffff;
 
 /// Blocks of an extent tree that does not fit the inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,23 +67,7 @@ impl Allocation {
                     }
                     indices.extend(plan.index.map(|index| (id, index)));
                 }
-                NodeKind::File { size, .. } if size.div_ceil(BLOCK_SIZE) > FILE_BLOCKS_MAX => {
-                    return Err(Ext4Error::FileTooLarge {
-                        path: tree.path_of(id),
-                        size,
-                        limit: FILE_BLOCKS_MAX * BLOCK_SIZE,
-                    });
-                }
-                NodeKind::Special(
-                    Special::CharacterDevice(number) | Special::BlockDevice(number),
-                ) if inode::device(number.major, number.minor).is_none() => {
-                    return Err(Ext4Error::DeviceNumber {
-                        path: tree.path_of(id),
-                        major: number.major,
-                        minor: number.minor,
-                    });
-                }
-                _ => {}
+                _ => limits::check_node(tree, id, &node.kind)?,
             }
         }
         let xattrs = XattrPlan::new(tree)?;
@@ -235,6 +217,16 @@ impl Allocation {
         self.metadata.items_from(&self.runs, block, |id| {
             metadata_blocks(tree, &self.directory_blocks, id)
         })
+    }
+
+    /// Behind the data of a file and its siblings within their zone.
+    pub(super) fn end_of_siblings_data(&self, id: NodeId) -> u64 {
+        self.data.end_of_siblings(&self.runs, id)
+    }
+
+    /// Behind the blocks of a directory or symlink and its siblings within their zone.
+    pub(super) fn end_of_siblings_metadata(&self, id: NodeId) -> u64 {
+        self.metadata.end_of_siblings(&self.runs, id)
     }
 
     /// The extents of a node's contents.

@@ -37,6 +37,11 @@ pub(super) struct DirectoryPlan {
     pub(super) index: Option<DirectoryIndex>,
 }
 
+/// Whether a directory of so many names is worth a look: no leaf is empty.
+pub(super) const fn may_be_too_large(entry_count: usize) -> bool {
+    entry_count > LEAVES_MAX
+}
+
 impl DirectoryPlan {
     pub(super) fn new(tree: &Tree, id: NodeId, seed: HashSeed) -> Result<Self, Ext4Error> {
         let entries = tree.entries(id);

@@ -107,6 +107,23 @@ pub enum Ext4Error {
 }
 
 impl Ext4Error {
+    /// The same about another file, if it is about one.
+    #[must_use]
+    pub(super) fn of_file(mut self, of: String) -> Self {
+        match &mut self {
+            Self::FileTooLarge { path, .. }
+            | Self::Xattr { path, .. }
+            | Self::XattrsTooLarge { path, .. }
+            | Self::DeviceNumber { path, .. }
+            | Self::DirectoryTooLarge { path, .. } => *path = of,
+            Self::TooSmall { .. }
+            | Self::TooFewInodes { .. }
+            | Self::TooManyInodes { .. }
+            | Self::TooLarge { .. } => {}
+        }
+        self
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -1,7 +1,7 @@
 //! Positions that follow the tree: a directory's children lie together, their subtrees behind them one after the other,
 //! each rounded up. A small edit then moves little, and nothing needs to be remembered between runs.
 //!
-//! Nodes are numbered in that order too, so a position is kept for each *run* of siblings and for every 64th node; what
+//! Nodes are numbered in that order too, so a position is kept for each *run* of siblings and for every 32nd node; what
 //! lies between is added up when it is asked for.
 #![expect(
     clippy::arithmetic_side_effects,
@@ -13,7 +13,7 @@ use crate::synth::tree::{NodeId, Tree};
 use crate::units::to_usize;
 
 /// Nodes between two positions that are kept.
-const STRIDE: u32 = 64;
+const STRIDE: u32 = 32;
 
 /// How generously subtrees are rounded up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,15 @@ impl Slack {
         match bits {
             0 => Self::Dense,
             bits => Self::Bits(bits),
+        }
+    }
+
+    /// What [`Slack::from_bits`] makes this of.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Dense => 0,
+            Self::Bits(bits) => bits,
         }
     }
 
@@ -143,7 +152,7 @@ pub(super) struct Column {
     lens: Vec<u64>,
     /// Starts of the runs.
     starts: Vec<u64>,
-    /// Start of every 64th node.
+    /// Start of every 32nd node.
     marks: Vec<u64>,
     /// Behind the last item, slack included.
     pub(super) end: u64,
@@ -200,6 +209,12 @@ impl Column {
             + (from..node.0)
                 .map(|node| item_len(NodeId(node)))
                 .sum::<u64>()
+    }
+
+    /// Behind the last item of a node and its siblings, which lie without gaps.
+    pub(super) fn end_of_siblings(&self, runs: &Runs, node: NodeId) -> u64 {
+        let run = to_usize(runs.of(node).into());
+        self.starts[run] + self.lens[run]
     }
 
     /// The items from the one at `position` on, or from the last one before it; some before may come first.

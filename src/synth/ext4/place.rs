@@ -86,12 +86,47 @@ impl Ext4Plan {
         if within < header {
             return self.resolve_header(group, within);
         }
-        let linear = self.layout.linear_start_of_group(group) + within - header;
+        let linear = self.linear(block);
         let mut placed = self.resolve_linear(linear);
         placed.block_count = placed
             .block_count
             .min(self.layout.blocks_of_group(group) - within);
         placed
+    }
+
+    /// The linear number of a block that is in no copy.
+    fn linear(&self, block: u64) -> u64 {
+        let group = block / BLOCKS_PER_GROUP;
+        let header = self.layout.header_blocks_of_group(group);
+        self.layout.linear_start_of_group(group) + block % BLOCKS_PER_GROUP - header
+    }
+
+    /// Whether a block is known to be zero, and for how many from there on that answer holds.
+    pub(super) fn known_zero(&self, block: u64) -> (bool, u64) {
+        let placed = self.resolve(block);
+        let (is_zero, count) = self.zero_run(placed);
+        if is_zero {
+            return (true, count);
+        }
+        let end = match placed.place {
+            // Siblings lie together, and none of their blocks is free.
+            Place::Data { node, .. } => {
+                self.layout.data.start + self.allocation.end_of_siblings_data(node)
+            }
+            Place::Directory { node, .. } | Place::Symlink { node } => {
+                self.layout.metadata.start + self.allocation.end_of_siblings_metadata(node)
+            }
+            Place::InodeTable { first_inode, .. } => {
+                let mut used = self.allocation.inodes_from(first_inode.into());
+                let last = used.next().map_or(0, |(_, end)| end - 1);
+                let blocks = last.saturating_sub(first_inode.into()) / INODES_PER_BLOCK + 1;
+                return (false, blocks.clamp(count, placed.block_count));
+            }
+            _ => return (false, count),
+        };
+        let linear = self.linear(block);
+        let len = (end - linear).min(self.layout.contiguous_from(linear));
+        (false, len)
     }
 
     fn resolve_header(&self, group: u64, within: u64) -> Placed {

@@ -8,6 +8,7 @@ use super::alloc::{Allocation, extents};
 use super::demand::{Options, SizeRequest};
 use super::error::Ext4Error;
 use super::layout::Layout;
+use super::limits;
 use super::nesting::Slack;
 use super::source::Ext4;
 use super::usage::{self, GroupUsage};
@@ -18,6 +19,7 @@ use crate::formats::ext4::extent::{self, Entries};
 use crate::formats::ext4::htree::HashSeed;
 use crate::formats::ext4::superblock::{JournalBackup, Superblock};
 use crate::synth::host_file::HostFiles;
+use crate::synth::mistakes::Mistakes;
 use crate::synth::tree::{NodeId, Tree};
 use crate::units::{SECTOR_SIZE, low32, to_u64};
 
@@ -57,8 +59,8 @@ impl Ext4Plan {
     /// Plans the file system.
     ///
     /// # Errors
-    /// [`Ext4Error`] if the tree does not fit or is beyond ext4's limits.
-    pub fn new(tree: Tree, params: &Ext4Params<'_>) -> Result<Self, Ext4Error> {
+    /// [`Ext4Error`] if the tree does not fit, and for each file that is beyond ext4's limits.
+    pub fn new(tree: Tree, params: &Ext4Params<'_>) -> Result<Self, Mistakes<Ext4Error>> {
         let hash_seed_bytes = *Uuid::new_v5(&params.uuid, b"hash seed").as_bytes();
         let hash_seed = HashSeed::from_bytes(hash_seed_bytes);
         let seed = Checksum::of_uuid(params.uuid.as_bytes());
@@ -74,7 +76,10 @@ impl Ext4Plan {
                 .into(),
             resize_inode: fixed,
         };
-        let mut allocation = Allocation::new(&tree, hash_seed)?;
+        let mut allocation = Allocation::new(&tree, hash_seed).map_err(|first| {
+            let all = limits::mistakes_of(&tree);
+            if all.is_empty() { first.into() } else { all }
+        })?;
         let layout = lay_out(&mut allocation, &tree, params, &options)?;
         let groups = usage::of_groups(&tree, &layout, &allocation, seed);
         let superblock = superblock(params, &layout, &groups, hash_seed_bytes);

@@ -267,6 +267,18 @@ impl ByteSource for Ext4 {
         }
     }
 
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        let end = self.file_system_len();
+        if offset >= end {
+            return (true, self.len.saturating_sub(offset));
+        }
+        let (is_zero, blocks) = self.plan.known_zero(offset / BLOCK_SIZE);
+        let len = blocks
+            .saturating_mul(BLOCK_SIZE)
+            .saturating_sub(offset % BLOCK_SIZE);
+        (is_zero, len.min(end - offset))
+    }
+
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
         if offset >= self.len {
             return;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::error::Ext4Error;
 use crate::formats::ext4::xattr::{self, Attribute, BLOCK_SHARERS_MAX, IN_INODE_LEN};
-use crate::synth::tree::{Node, NodeId, Tree, XattrSetId};
+use crate::synth::tree::{Node, NodeId, Tree, XattrSet, XattrSetId};
 use crate::units::{to_u64, to_usize};
 
 /// One set as it is stored.
@@ -16,6 +16,43 @@ use crate::units::{to_u64, to_usize};
 struct StoredSet {
     in_inode: [u8; IN_INODE_LEN],
     in_block: Vec<Attribute>,
+}
+
+impl StoredSet {
+    /// # Errors
+    /// [`Ext4Error`] without the path.
+    fn new(set: &XattrSet) -> Result<Self, Ext4Error> {
+        let mut attributes = Vec::with_capacity(set.len());
+        for (name, value) in set {
+            let attribute =
+                Attribute::from_host(name, value).map_err(|reason| Ext4Error::Xattr {
+                    path: String::new(),
+                    name: String::from_utf8_lossy(name).into_owned(),
+                    reason: reason.to_string(),
+                })?;
+            attributes.push(attribute);
+        }
+        let Some((in_inode, in_block)) = xattr::split(&attributes) else {
+            let len: usize = attributes.iter().map(Attribute::stored_len).sum();
+            return Err(Ext4Error::XattrsTooLarge {
+                path: String::new(),
+                len: to_u64(len),
+                limit: xattr::room(),
+            });
+        };
+        Ok(Self {
+            in_inode: xattr::in_inode(&in_inode),
+            in_block,
+        })
+    }
+}
+
+/// Whether ext4 can hold a set.
+///
+/// # Errors
+/// [`Ext4Error`] without the path.
+pub(super) fn check(set: &XattrSet) -> Result<(), Ext4Error> {
+    StoredSet::new(set).map(drop)
 }
 
 /// One block of attributes.
@@ -40,24 +77,8 @@ impl XattrPlan {
     pub(super) fn new(tree: &Tree) -> Result<Self, Ext4Error> {
         let mut sets = Vec::with_capacity(tree.xattr_sets().len());
         for (index, set) in (0..).map(XattrSetId).zip(tree.xattr_sets()) {
-            let mut attributes = Vec::with_capacity(set.len());
-            for (name, value) in set {
-                let attribute = Attribute::from_host(name, value)
-                    .map_err(|reason| error(tree, index, name, reason.to_string()))?;
-                attributes.push(attribute);
-            }
-            let Some((in_inode, in_block)) = xattr::split(&attributes) else {
-                let len: usize = attributes.iter().map(Attribute::stored_len).sum();
-                return Err(Ext4Error::XattrsTooLarge {
-                    path: path_of_first(tree, index),
-                    len: to_u64(len),
-                    limit: xattr::room(),
-                });
-            };
-            sets.push(StoredSet {
-                in_inode: xattr::in_inode(&in_inode),
-                in_block,
-            });
+            let stored = StoredSet::new(set);
+            sets.push(stored.map_err(|error| error.of_file(path_of_first(tree, index)))?);
         }
         let mut plan = Self {
             sets,
@@ -115,14 +136,6 @@ impl XattrPlan {
     pub(super) fn block(&self, index: u64) -> (&[Attribute], u32) {
         let block = self.blocks[to_usize(index)];
         (&self.set(block.set).in_block, block.sharers)
-    }
-}
-
-fn error(tree: &Tree, set: XattrSetId, name: &[u8], reason: String) -> Ext4Error {
-    Ext4Error::Xattr {
-        path: path_of_first(tree, set),
-        name: String::from_utf8_lossy(name).into_owned(),
-        reason,
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::packed::{PackedEntry, PackedKind, PackedNode, Tables};
+use super::unreadable::Unreadable;
 use super::{
-    Attributes, BlockRange, DeviceNumber, Node, NodeId, NodeKind, Special, Timestamp, Tree,
-    TreeError, TreeWarning, XattrSetId, order, scan,
+    Attributes, BlockRange, DeviceNumber, Node, NodeId, NodeKind, ScanProgress, Special, Timestamp,
+    Tree, TreeError, TreeWarning, XattrSetId, order, scan,
 };
 use crate::config::spec::{
     CopySpec, DeviceKind, ImagePath, InlineDevice, InlineDirectory, InlineFile, InlineSymlink,
@@ -13,6 +14,7 @@ use crate::config::spec::{
 };
 use crate::synth::host_file::HostFiles;
 use crate::synth::identifiers::Identifiers;
+use crate::synth::mistakes::Mistakes;
 use crate::synth::names::Name;
 use crate::synth::packed_time::PackedTime;
 use crate::units::to_usize;
@@ -33,6 +35,9 @@ pub struct TreeBuilder {
     pub(super) warnings: Vec<TreeWarning>,
     /// Whether no file may have holes.
     pub(super) fully_mapped: bool,
+    pub(super) mistakes: Mistakes<TreeError>,
+    pub(super) unreadable: Unreadable,
+    pub(super) progress: Option<Arc<ScanProgress>>,
 }
 
 /// A new node.
@@ -60,6 +65,15 @@ pub(super) struct Slot {
     pub(super) name: Name,
 }
 
+/// A tree that no file system is to be made of.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What there is of it.
+    pub tree: Tree,
+    /// What is wrong, in the order of the config and of its sources.
+    pub mistakes: Mistakes<TreeError>,
+}
+
 impl TreeBuilder {
     /// A tree with nothing but its root and lost+found.
     #[must_use]
@@ -71,6 +85,9 @@ impl TreeBuilder {
             times,
             warnings: Vec::new(),
             fully_mapped: false,
+            mistakes: Mistakes::default(),
+            unreadable: Unreadable::default(),
+            progress: None,
         };
         let root = builder.implied_attributes(0o755);
         let root = builder.add_node(NodeId::ROOT, &root, None, NewNode::Directory);
@@ -88,36 +105,42 @@ impl TreeBuilder {
         self.fully_mapped = true;
     }
 
-    /// Adds a source. Its regular files are registered in `files`.
-    ///
-    /// # Errors
-    /// [`TreeError`] names the source, the place in the config and the reason.
-    pub fn copy(&mut self, spec: &CopySpec, files: &mut HostFiles) -> Result<(), TreeError> {
-        scan::copy(self, spec, files)
+    /// Leaves out what cannot be read, with warnings.
+    pub const fn skip_unreadable(&mut self) {
+        self.unreadable.skip = true;
     }
 
-    /// Adds what the config itself puts into a partition: directories, files, symlinks, devices.
-    ///
-    /// # Errors
-    /// [`TreeError`] of the first entry that does not fit what is there.
-    pub fn entries(
-        &mut self,
-        partition: &PartitionSpec,
-        identifiers: &Identifiers,
-    ) -> Result<(), TreeError> {
+    /// Tells how far the scan is.
+    pub fn report_to(&mut self, progress: Arc<ScanProgress>) {
+        self.progress = Some(progress);
+    }
+
+    /// Adds a source. Its regular files are registered in `files`; what is wrong with it, [`TreeBuilder::finish`] tells.
+    pub fn copy(&mut self, spec: &CopySpec, files: &mut HostFiles) {
+        if let Err(mistake) = scan::copy(self, spec, files) {
+            self.mistakes.note(mistake);
+        }
+    }
+
+    /// Adds what the config itself puts into a partition: directories, files, symlinks, devices. What does not fit,
+    /// [`TreeBuilder::finish`] tells.
+    pub fn entries(&mut self, partition: &PartitionSpec, identifiers: &Identifiers) {
         for directory in &partition.directories {
-            self.directory(directory)?;
+            let placed = self.directory(directory);
+            self.mistakes.take(placed);
         }
         for file in &partition.files {
-            self.inline(file, identifiers)?;
+            let placed = self.inline(file, identifiers);
+            self.mistakes.take(placed);
         }
         for symlink in &partition.symlinks {
-            self.symlink(symlink)?;
+            let placed = self.symlink(symlink);
+            self.mistakes.take(placed);
         }
         for device in &partition.devices {
-            self.device(device)?;
+            let placed = self.device(device);
+            self.mistakes.take(placed);
         }
-        Ok(())
     }
 
     /// Adds a file of the config; `identifiers` are those of the same config.
@@ -180,9 +203,6 @@ impl TreeBuilder {
     }
 
     /// Adds a file of the boot loader, as `extlinux --install` leaves it, and says if it replaces another.
-    ///
-    /// # Errors
-    /// As [`TreeBuilder::inline`].
     pub fn boot_loader_file(
         &mut self,
         directory: &ImagePath,
@@ -190,7 +210,7 @@ impl TreeBuilder {
         bytes: &[u8],
         immutable: bool,
         location: &Location,
-    ) -> Result<(), TreeError> {
+    ) {
         let mut path = directory.clone();
         path.0.push(name.as_bytes().to_vec());
         if self.lookup(&path).is_some() {
@@ -202,27 +222,36 @@ impl TreeBuilder {
             immutable,
             ..self.attributes(0o444, Owner::default())
         };
-        self.place(&path, NewNode::Inline(bytes), &attributes, location)
-            .map(|_| ())
+        let placed = self.place(&path, NewNode::Inline(bytes), &attributes, location);
+        self.mistakes.take(placed);
     }
 
     /// The finished tree and what the user should know; `files` are those that its sources were added with.
     ///
     /// # Errors
-    /// [`TreeError::Limit`] for what ext4 cannot hold.
-    pub fn finish(self, files: &mut HostFiles) -> Result<(Tree, Vec<TreeWarning>), TreeError> {
+    /// [`Unfinished`] has all mistakes so far, and [`TreeError::Limit`] for what ext4 cannot hold.
+    pub fn finish(
+        self,
+        files: &mut HostFiles,
+    ) -> Result<(Tree, Vec<TreeWarning>), Box<Unfinished>> {
         let Self {
             nodes,
             directories,
             mut tables,
-            warnings,
+            mut warnings,
+            mut mistakes,
+            unreadable,
             ..
         } = self;
         files.name_sources(&tables.finish());
         let tree = order::order(nodes, directories, tables);
         for (id, node) in tree.nodes() {
-            check_limits(&tree, id, &node)?;
+            mistakes.take(check_limits(&tree, id, &node));
         }
+        if !mistakes.is_empty() {
+            return Err(Box::new(Unfinished { tree, mistakes }));
+        }
+        warnings.extend(unreadable.into_warnings());
         Ok((tree, warnings))
     }
 
@@ -488,7 +517,7 @@ impl TreeBuilder {
             .try_fold(NodeId::ROOT, |directory, name| self.child(directory, name))
     }
 
-    fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+    pub(super) fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let position = self.search(parent, name).ok()?;
         self.entry(parent, position).map(|entry| entry.node)
     }
@@ -531,8 +560,19 @@ impl TreeBuilder {
         format!("{}/{name}", directory.trim_end_matches('/'))
     }
 
-    fn implied_attributes(&self, mode: u16) -> Attributes {
+    pub(super) fn implied_attributes(&self, mode: u16) -> Attributes {
         self.attributes(mode, Owner::default())
+    }
+
+    /// A time of a source, lowered to the config's ceiling.
+    pub(super) fn clamped(&self, seen: Timestamp) -> Timestamp {
+        match self.times.clamp {
+            Some(clamp) => seen.min(Timestamp {
+                seconds: clamp,
+                nanoseconds: 0,
+            }),
+            None => seen,
+        }
     }
 
     fn attributes(&self, mode: u16, owner: Owner) -> Attributes {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::owners::Given;
 use super::{TreeError, XattrSet};
 use crate::config::spec::{CopySpec, IdMap, Owner};
+use crate::synth::mistakes::Mistakes;
 
 /// Tags of POSIX ACL entries that name somebody (kernel include/uapi/linux/posix_acl.h).
 const ACL_USER: u16 = 0x02;
@@ -14,20 +16,23 @@ const CAPABILITY_REVISION_MASK: u32 = 0xff00_0000;
 const CAPABILITY_REVISION_2: u32 = 0x0200_0000;
 const CAPABILITY_REVISION_3: u32 = 0x0300_0000;
 
-/// The owner in the image of the source file at `path`.
+/// The owner in the image of the source file at `path`, which is `uid` and `gid` on the host.
 pub(super) fn owner(
     spec: &CopySpec,
-    uid: u32,
-    gid: u32,
+    given: &Given,
+    (uid, gid): (u32, u32),
     path: impl Fn() -> PathBuf,
-) -> Result<Owner, TreeError> {
-    if let Some(owner) = spec.owner {
-        return Ok(owner);
-    }
-    Ok(Owner {
-        uid: user(spec, uid, &path)?,
-        gid: group(spec, gid, &path)?,
-    })
+    mistakes: &mut Mistakes<TreeError>,
+) -> Owner {
+    let uid = match given.uid.or(spec.owner.map(|owner| owner.uid)) {
+        Some(uid) => uid,
+        None => mistakes.take(user(spec, uid, &path)).unwrap_or(uid),
+    };
+    let gid = match given.gid.or(spec.owner.map(|owner| owner.gid)) {
+        Some(gid) => gid,
+        None => mistakes.take(group(spec, gid, &path)).unwrap_or(gid),
+    };
+    Owner { uid, gid }
 }
 
 /// Maps the users and groups that extended attributes of the file at `path` name.

@@ -2,11 +2,12 @@
 
 mod ahead;
 mod listing;
+mod place;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,18 +16,21 @@ use rustix::io::Errno;
 
 use super::build::{NewNode, Slot, TreeBuilder};
 use super::filter::{Fate, Filter};
+use super::holes::block_ranges;
 use super::ids;
+use super::owners::{Given, Owners};
 use super::xattr::{self, LeftOut};
 use super::{
     Attributes, BlockRange, NodeId, Special, Timestamp, TreeError, TreeWarning, XattrSetId,
 };
 use crate::config::spec::{CopySpec, Sparse};
-use crate::formats::ext4::BLOCK_SIZE;
-use crate::synth::host_file::{DirectoryId, HostFiles, SourceDirectory, SourceId};
-use crate::synth::packed_time::PackedTime;
+use crate::synth::host_file::{HostFiles, SourceDirectory, SourceId};
 use crate::units::SECTOR_SIZE;
 use ahead::Ahead;
-use listing::{Extra, Lister, Metadata, Problem, join, metadata_at, open_directory};
+use listing::{
+    ATTRIBUTES_ACTION, Extra, Lister, Metadata, Problem, join, metadata_at, open_directory,
+};
+use place::{File, Made, OnTheWay, Place};
 
 /// How much less than its length a host must store of a file before it is asked for holes: a grain of a VMDK. Less
 /// comes from small gaps, compression or files kept in an inode.
@@ -67,15 +71,16 @@ fn copy_directory(
     });
     let filter = Filter::new(spec)?;
     let lister = lister(spec, &root, &filter);
-    let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root));
+    let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root))?;
     let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
-    let attributes = scan.attributes(metadata, Path::new(""), b"")?;
+    let attributes = scan.attributes(metadata, Path::new(""), b"");
     let extra = xattr::read(&root.path, spec)
-        .map_err(|error| host_error(spec, &root.path, "asked for extended attributes", error))?;
-    let xattrs = scan.xattrs(extra, Path::new(""), b"")?;
+        .map_err(|error| host_error(spec, &root.path, ATTRIBUTES_ACTION, error))?;
+    let xattrs = scan.xattrs(extra, attributes.mode, Path::new(""), b"");
     scan.builder.set_attributes(node, &attributes, Some(xattrs));
     let directory = scan.files.add_directory(scan.source, None, metadata.device);
-    scan.descend(Made { node, directory })?;
+    scan.descend(Made { node, directory });
+    scan.complete();
     scan.finish();
     Ok(())
 }
@@ -103,14 +108,14 @@ fn copy_file(
     });
     let filter = Filter::new(spec)?;
     let lister = lister(spec, &root, &filter);
-    let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root));
+    let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root))?;
     let (image_name, parents) = components
         .split_last()
         .expect("a name was pushed where there was none");
     let node = scan.builder.make_directories(parents, &spec.location)?;
     let directory = scan.files.add_directory(scan.source, None, metadata.device);
     let attributes = xattr::read(&spec.from, spec)
-        .map_err(|error| host_error(spec, &spec.from, "asked for extended attributes", error))?;
+        .map_err(|error| host_error(spec, &spec.from, ATTRIBUTES_ACTION, error))?;
     let extra = Extra {
         attributes,
         ..Extra::default()
@@ -148,41 +153,10 @@ struct Scan<'a> {
     source: SourceId,
     /// Files with several names, by device and inode, joined within one copy entry.
     linked: HashMap<(u64, u64), NodeId>,
+    /// What they were given where there is a manifest.
+    linked_attributes: HashMap<NodeId, Attributes>,
     left_out: LeftOut,
-}
-
-/// A directory of the source that is in the tree.
-#[derive(Debug, Clone, Copy)]
-struct Made {
-    node: NodeId,
-    /// As the planned files know it.
-    directory: DirectoryId,
-}
-
-/// A directory of the source and where it is in the tree.
-#[derive(Clone)]
-enum Place {
-    Made(Made),
-    /// It comes into the tree with the first thing below it that is taken.
-    OnTheWay(Rc<OnTheWay>),
-}
-
-struct OnTheWay {
-    above: Place,
-    relative: Arc<Path>,
-    name: Box<[u8]>,
-    metadata: Metadata,
-    extra: std::cell::RefCell<Extra>,
-    made: OnceCell<Made>,
-}
-
-/// Something in a directory of the source.
-#[derive(Clone, Copy)]
-struct File<'a> {
-    /// The directory, below the source.
-    relative: &'a Path,
-    name: &'a [u8],
-    metadata: &'a Metadata,
+    owners: Option<Owners<'a>>,
 }
 
 impl<'a> Scan<'a> {
@@ -191,9 +165,10 @@ impl<'a> Scan<'a> {
         lister: &'a Lister<'a>,
         files: &'a mut HostFiles,
         root: Arc<SourceDirectory>,
-    ) -> Self {
+    ) -> Result<Self, TreeError> {
+        let owners = Owners::load(lister.spec, files, &mut builder.mistakes)?;
         let source = files.add_source(Arc::clone(&root));
-        Self {
+        Ok(Self {
             builder,
             spec: lister.spec,
             lister,
@@ -201,19 +176,28 @@ impl<'a> Scan<'a> {
             root,
             source,
             linked: HashMap::new(),
+            linked_attributes: HashMap::new(),
             left_out: LeftOut::default(),
+            owners,
+        })
+    }
+
+    /// Adds what the manifest has and the source lacks.
+    fn complete(&mut self) {
+        if let Some(owners) = &self.owners {
+            owners.complete(self.builder, self.lister.filter);
         }
     }
 
     /// Says what was left out.
     fn finish(self) {
-        self.builder
-            .warnings
-            .extend(self.left_out.into_warnings(self.spec));
+        let warnings = &mut self.builder.warnings;
+        warnings.extend(self.left_out.into_warnings(self.spec));
+        warnings.extend(self.owners.and_then(Owners::into_warning));
     }
 
     /// Everything below the source's root, depth first without recursion.
-    fn descend(&mut self, root: Made) -> Result<(), TreeError> {
+    fn descend(&mut self, root: Made) {
         let lister = self.lister;
         let ahead = Ahead::default();
         let mut places = vec![Place::Made(root)];
@@ -223,16 +207,37 @@ impl<'a> Scan<'a> {
             let mut listed = 0_usize;
             while let (Some((relative, listing)), Some(place)) = (ahead.next(lister), places.pop())
             {
-                let listing =
-                    listing.map_err(|error| self.host_error(&relative, b"", "listed", error))?;
                 listed = listed.saturating_add(1);
                 for _ in 0..Ahead::threads_after(listed) {
                     threads.spawn(|| ahead.help(lister));
                 }
-                self.merge(&relative, listing, &place, &ahead, &mut places)?;
+                match listing {
+                    Ok(listing) => self.merge(&relative, listing, &place, &ahead, &mut places),
+                    Err(error) => {
+                        let action = "listed";
+                        let problem = Problem { action, error };
+                        self.refused(&relative, b"", problem, "it is empty in the image");
+                    }
+                }
             }
-            Ok(())
-        })
+        });
+    }
+
+    /// The host did not let us have something: a mistake, or a warning that says what becomes of it.
+    fn refused(&mut self, relative: &Path, name: &[u8], problem: Problem, becomes: &'static str) {
+        let Problem { action, error } = problem;
+        if let Some(owners) = &self.owners
+            && action != ATTRIBUTES_ACTION
+        {
+            owners.pass_over(&below(relative, name));
+        }
+        if self.builder.unreadable.skips(error) {
+            let path = below(&self.root.path.join(relative), name);
+            self.builder.unreadable.note(path, becomes);
+        } else {
+            let mistake = self.host_error(relative, name, action, error);
+            self.builder.mistakes.note(mistake);
+        }
     }
 
     /// Takes what is in one directory; its own directories are to be listed next.
@@ -243,7 +248,14 @@ impl<'a> Scan<'a> {
         place: &Place,
         ahead: &Ahead,
         places: &mut Vec<Place>,
-    ) -> Result<(), TreeError> {
+    ) {
+        for (name, problem) in std::mem::take(&mut listing.refused) {
+            self.refused(relative, &name, problem, "it is left out");
+        }
+        if let Some(progress) = &self.builder.progress {
+            let count = crate::units::to_u64(listing.found.len());
+            progress.note(&self.root.path, relative, count);
+        }
         for mut found in std::mem::take(&mut listing.found) {
             let extra = found
                 .extra
@@ -264,15 +276,19 @@ impl<'a> Scan<'a> {
                     made: OnceCell::new(),
                 })))
             } else {
-                let parent = self.make(place)?;
-                self.add(parent, &file, extra)?.map(Place::Made)
+                let made = self.make(place);
+                let Some(parent) = self.builder.mistakes.take(made) else {
+                    return;
+                };
+                let added = self.add(parent, &file, extra);
+                let added = self.builder.mistakes.take(added);
+                added.flatten().map(Place::Made)
             };
             if let Some(below) = below {
                 places.push(below);
                 ahead.push(join(relative, file.name).into(), found.fate);
             }
         }
-        Ok(())
     }
 
     /// A directory of the tree, made now with those above it if something was to be taken first.
@@ -313,8 +329,23 @@ impl<'a> Scan<'a> {
         file: &File<'_>,
         extra: Extra,
     ) -> Result<Option<Made>, TreeError> {
-        if let Some(Problem { action, error }) = extra.problem {
-            return Err(self.host_error(file.relative, file.name, action, error));
+        if let Some(special) = self.replacement(file) {
+            let slot = self.builder.slot(parent.node, file.name)?;
+            let attributes = self.attributes(file.metadata, file.relative, file.name);
+            let (new, location) = (NewNode::Special(special), &self.spec.location);
+            self.builder.fill(slot, new, &attributes, None, location)?;
+            return Ok(None);
+        }
+        match extra.problem {
+            Some(problem) if problem.action == ATTRIBUTES_ACTION => {
+                let becomes = "it has no extended attributes";
+                self.refused(file.relative, file.name, problem, becomes);
+            }
+            Some(problem) => {
+                self.refused(file.relative, file.name, problem, "it is left out");
+                return Ok(None);
+            }
+            None => {}
         }
         let slot = self.builder.slot(parent.node, file.name)?;
         if self.lister.stops_at(file.metadata) {
@@ -338,6 +369,13 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 
+    /// The special file that the manifest puts in the place of what the source has.
+    fn replacement(&self, file: &File<'_>) -> Option<Special> {
+        let owners = self.owners.as_ref()?;
+        let (path, metadata) = (join(file.relative, file.name), file.metadata);
+        owners.special(&path, metadata.file_type(), metadata.size)
+    }
+
     fn directory(
         &mut self,
         parent: Made,
@@ -346,8 +384,8 @@ impl<'a> Scan<'a> {
         extra: Extra,
     ) -> Result<Made, TreeError> {
         let name = slot.name;
-        let attributes = self.attributes(file.metadata, file.relative, file.name)?;
-        let xattrs = self.xattrs(extra.attributes, file.relative, file.name)?;
+        let attributes = self.attributes(file.metadata, file.relative, file.name);
+        let xattrs = self.xattrs(extra.attributes, attributes.mode, file.relative, file.name);
         let node = self.builder.fill(
             slot,
             NewNode::Directory,
@@ -365,14 +403,18 @@ impl<'a> Scan<'a> {
 
     /// Another file system begins here: an empty directory or file stands for it.
     fn mount_point(&mut self, slot: Slot, file: &File<'_>) -> Result<(), TreeError> {
-        let attributes = self.attributes(file.metadata, file.relative, file.name)?;
+        let path = join(file.relative, file.name);
+        if let Some(owners) = &self.owners {
+            owners.pass_over(&path);
+        }
+        let attributes = self.attributes(file.metadata, file.relative, file.name);
         let (new, becomes) = if file.metadata.file_type() == FileType::Directory {
             (NewNode::Directory, "directory")
         } else {
             (NewNode::Inline(&[]), "file")
         };
         self.builder.warnings.push(TreeWarning::MountPoint {
-            path: self.root.path.join(join(file.relative, file.name)),
+            path: self.root.path.join(path),
             becomes,
         });
         self.builder
@@ -433,10 +475,17 @@ impl<'a> Scan<'a> {
         let known = (metadata.links > 1)
             .then(|| self.linked.get(&(metadata.device, metadata.inode)))
             .flatten();
-        let Some(node) = known else {
+        let Some(node) = known.copied() else {
             return Ok(Some(slot));
         };
-        self.builder.link(&slot, *node, &self.spec.location)?;
+        if self.owners.is_some() {
+            let attributes = self.attributes(metadata, file.relative, file.name);
+            let path = join(file.relative, file.name);
+            if let (Some(owners), Some(first)) = (&self.owners, self.linked_attributes.get(&node)) {
+                owners.join(&path, first, &attributes)?;
+            }
+        }
+        self.builder.link(&slot, node, &self.spec.location)?;
         Ok(None)
     }
 
@@ -450,15 +499,21 @@ impl<'a> Scan<'a> {
         mode: Option<u16>,
     ) -> Result<(), TreeError> {
         let metadata = file.metadata;
-        let mut attributes = self.attributes(metadata, file.relative, file.name)?;
-        attributes.mode = mode.unwrap_or(attributes.mode);
-        let xattrs = self.xattrs(extra.attributes, file.relative, file.name)?;
+        let given = self.attributes(metadata, file.relative, file.name);
+        let attributes = Attributes {
+            mode: mode.unwrap_or(given.mode),
+            ..given
+        };
+        let xattrs = self.xattrs(extra.attributes, given.mode, file.relative, file.name);
         let location = &self.spec.location;
         let node = self
             .builder
             .fill(slot, new, &attributes, Some(xattrs), location)?;
         if metadata.links > 1 {
             self.linked.insert((metadata.device, metadata.inode), node);
+            if self.owners.is_some() {
+                self.linked_attributes.insert(node, given);
+            }
         }
         Ok(())
     }
@@ -481,50 +536,57 @@ impl<'a> Scan<'a> {
         Ok(block_ranges(&ranges, file.metadata.size))
     }
 
-    /// Attributes of the source with the config's overrides.
-    fn attributes(
-        &mut self,
-        metadata: &Metadata,
-        relative: &Path,
-        name: &[u8],
-    ) -> Result<Attributes, TreeError> {
+    /// Attributes of the source with the config's overrides; where they cannot be had, that is a mistake.
+    fn attributes(&mut self, metadata: &Metadata, relative: &Path, name: &[u8]) -> Attributes {
         self.files.note_mtime(metadata.mtime.seconds());
-        let mode = self.spec.mode.unwrap_or(metadata.mode & 0o7777);
-        let path = || self.root.path.join(join(relative, name));
-        let owner = ids::owner(self.spec, metadata.uid, metadata.gid, path)?;
-        let clamp = self.builder.times.clamp;
-        let mtime = clamp.map_or(metadata.mtime, |clamp| {
-            metadata.mtime.min(PackedTime::new(clamp, 0))
-        });
-        Ok(Attributes {
-            mode,
+        let mistakes = &mut self.builder.mistakes;
+        let given = match &self.owners {
+            Some(owners) => {
+                let (path, kind) = (below(relative, name), metadata.file_type());
+                let given = owners.given(&path, kind, (metadata.size, metadata.links));
+                mistakes.take(given).unwrap_or_default()
+            }
+            None => Given::default(),
+        };
+        let path = || below(&self.root.path.join(relative), name);
+        let ids = (metadata.uid, metadata.gid);
+        let owner = ids::owner(self.spec, &given, ids, path, mistakes);
+        let seen = Timestamp {
+            seconds: metadata.mtime.seconds(),
+            nanoseconds: metadata.mtime.nanoseconds(),
+        };
+        let mode = given.mode.or(self.spec.mode);
+        Attributes {
+            mode: mode.unwrap_or(metadata.mode & 0o7777),
             uid: owner.uid,
             gid: owner.gid,
-            mtime: Timestamp {
-                seconds: mtime.seconds(),
-                nanoseconds: mtime.nanoseconds(),
-            },
+            mtime: self.builder.clamped(given.time.unwrap_or(seen)),
             immutable: false,
-        })
+        }
     }
 
-    /// The extended attributes of a source file, and a note of those that are left out.
+    /// The extended attributes of a source file that has these permission bits, and a note of those that are left out.
     fn xattrs(
         &mut self,
         found: xattr::Attributes,
+        mode: u16,
         relative: &Path,
         name: &[u8],
-    ) -> Result<XattrSetId, TreeError> {
+    ) -> XattrSetId {
         if found.is_empty() {
-            return Ok(XattrSetId::NONE);
+            return XattrSetId::NONE;
         }
-        let path = self.root.path.join(join(relative, name));
+        let path = self.root.path.join(below(relative, name));
         for name in &found.left_out {
             self.left_out.add(name, &path);
         }
         let mut set = found.taken;
-        ids::map_xattrs(self.spec, &mut set, &path)?;
-        Ok(self.builder.tables.xattr_set(set))
+        if self.owners.is_some() {
+            xattr::follow_mode(&mut set, mode);
+        }
+        let mapped = ids::map_xattrs(self.spec, &mut set, &path);
+        self.builder.mistakes.take(mapped);
+        self.builder.tables.xattr_set(set)
     }
 
     fn host_error(
@@ -534,17 +596,22 @@ impl<'a> Scan<'a> {
         action: &'static str,
         error: Errno,
     ) -> TreeError {
-        let path = self.root.path.join(relative);
-        let path = if name.is_empty() {
-            path
-        } else {
-            join(&path, name)
-        };
+        let path = below(&self.root.path.join(relative), name);
         host_error(self.spec, &path, action, error)
     }
 }
 
-fn kind_name(kind: FileType) -> &'static str {
+/// The path of a name in a directory, or of the directory itself.
+fn below(directory: &Path, name: &[u8]) -> PathBuf {
+    if name.is_empty() {
+        directory.to_path_buf()
+    } else {
+        join(directory, name)
+    }
+}
+
+/// What a kind of file is called in messages.
+pub(super) fn kind_name(kind: FileType) -> &'static str {
     match kind {
         FileType::Directory => "a directory",
         FileType::RegularFile => "a regular file",
@@ -555,31 +622,6 @@ fn kind_name(kind: FileType) -> &'static str {
         FileType::BlockDevice => "a block device",
         FileType::Unknown => "a file of unknown type",
     }
-}
-
-/// Byte ranges as blocks that cover them; `None` if that is the whole file, or a file beyond ext4's limit.
-fn block_ranges(ranges: &[(u64, u64)], size: u64) -> Option<Box<[BlockRange]>> {
-    let mut blocks: Vec<BlockRange> = Vec::new();
-    for (start, end) in ranges {
-        let start = u32::try_from(start / BLOCK_SIZE).ok()?;
-        let end = u32::try_from(end.div_ceil(BLOCK_SIZE)).ok()?;
-        match blocks.last_mut() {
-            Some(last) if last.file_block.saturating_add(last.len) >= start => {
-                last.len = end.saturating_sub(last.file_block);
-            }
-            last => {
-                let before = last.map_or(0, |last| last.before.saturating_add(last.len));
-                let len = end.saturating_sub(start);
-                blocks.push(BlockRange {
-                    file_block: start,
-                    len,
-                    before,
-                });
-            }
-        }
-    }
-    let mapped: u64 = blocks.iter().map(|range| u64::from(range.len)).sum();
-    (mapped < size.div_ceil(BLOCK_SIZE)).then(|| blocks.into_boxed_slice())
 }
 
 fn host_error(spec: &CopySpec, path: &Path, action: &'static str, error: Errno) -> TreeError {

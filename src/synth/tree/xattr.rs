@@ -129,6 +129,13 @@ fn grown(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Er
     }
 }
 
+/// Gives the access ACL of a set, if it has one, these permission bits.
+pub(super) fn follow_mode(set: &mut XattrSet, mode: u16) {
+    for (_, value) in set.iter_mut().filter(|(name, _)| **name == *ACCESS_ACL) {
+        change_mode(value, mode);
+    }
+}
+
 /// What `chmod` does to an access ACL: the owner's and the others' entries follow the mode, and the group's bits are the
 /// mask's where there is one (kernel fs/posix_acl.c, `__posix_acl_chmod_masq`).
 fn change_mode(acl: &mut [u8], mode: u16) {
@@ -237,6 +244,12 @@ mod tests {
             with_mask,
             acl(&[(1, 6), (2, 6), (4, 4), (0x10, 4), (0x20, 0)])
         );
+        let owner = (b"user.x".as_slice().into(), acl(&[(1, 6)]).into());
+        let access = (ACCESS_ACL.into(), acl(&[(1, 6), (4, 6), (0x20, 6)]).into());
+        let mut set: XattrSet = vec![access, owner];
+        follow_mode(&mut set, 0o421);
+        assert_eq!(*set[0].1, *acl(&[(1, 4), (4, 2), (0x20, 1)]));
+        assert_eq!(*set[1].1, *acl(&[(1, 6)]));
         let mut without_mask = acl(&[(1, 7), (4, 7), (0x20, 7)]);
         change_mode(&mut without_mask, 0o4751);
         assert_eq!(without_mask, acl(&[(1, 7), (4, 5), (0x20, 1)]));

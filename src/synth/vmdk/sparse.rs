@@ -241,6 +241,19 @@ impl ByteSource for SparseVmdk {
         Run { len, origin }
     }
 
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        if offset >= self.len() {
+            return (true, 0);
+        }
+        let region = self.region_at(offset);
+        let Kind::Grains(disk_offset) = region.kind else {
+            let run = self.run_at(offset);
+            return (run.origin.is_zero(), run.len);
+        };
+        let (is_zero, len) = self.disk.known_zero_at(disk_offset + region.within(offset));
+        (is_zero, len.min(region.rest(offset)))
+    }
+
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
         if offset >= self.len() {
             return;

@@ -358,6 +358,25 @@ impl ByteSource for StreamVmdk {
         }
     }
 
+    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
+        if offset >= self.len() {
+            return (true, 0);
+        }
+        let region = self.region_at(offset);
+        let within = region.within(offset);
+        match region.kind {
+            Kind::Grain(grain) if (BODY_OFFSET..SECOND_BLOCK_OFFSET).contains(&within) => {
+                let in_disk = grain * GRAIN_LEN + (within - BODY_OFFSET);
+                let (is_zero, len) = self.disk.known_zero_at(in_disk);
+                (is_zero, len.min(SECOND_BLOCK_OFFSET - within))
+            }
+            _ => {
+                let run = self.run_at(offset);
+                (run.origin.is_zero(), run.len)
+            }
+        }
+    }
+
     fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
         if offset >= self.len() {
             return;

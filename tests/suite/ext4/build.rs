@@ -44,6 +44,7 @@ pub(crate) fn copy_of(from: &Path) -> CopySpec {
         to: ImagePath::default(),
         to_is_directory: true,
         owner: None,
+        owners: None,
         uid_map: None,
         gid_map: None,
         mode: None,
@@ -64,9 +65,36 @@ pub(crate) fn try_build(from: &Path, size: SizeRequest) -> Result<Ext4, Ext4Erro
 pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext4, Ext4Error> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(TIMES);
-    builder.copy(entry, &mut files).unwrap();
+    builder.copy(entry, &mut files);
     let (tree, _warnings) = builder.finish(&mut files).unwrap();
     source_of(tree, files, size)
+}
+
+/// `[partition.ext4]` with nothing in it.
+pub(crate) const fn spec() -> Ext4Spec {
+    Ext4Spec {
+        features: FeatureSet::Std,
+        journal: true,
+        reserved_percent: None,
+        inodes: None,
+        slack_bits: SLACK_BITS_DEFAULT,
+    }
+}
+
+pub(crate) fn plan_of(
+    tree: Tree,
+    spec: &Ext4Spec,
+    size: SizeRequest,
+) -> Result<Ext4Plan, Ext4Error> {
+    let params = Ext4Params {
+        spec,
+        label: "test",
+        uuid: Uuid::from_u128(7),
+        time: TIMES.default,
+        size,
+    };
+    Ext4Plan::new(tree, &params)
+        .map_err(|mistakes| mistakes.into_first().expect("refused for a mistake"))
 }
 
 /// The file system of a tree.
@@ -75,21 +103,7 @@ pub(crate) fn source_of(
     files: HostFiles,
     size: SizeRequest,
 ) -> Result<Ext4, Ext4Error> {
-    let spec = Ext4Spec {
-        features: FeatureSet::Std,
-        journal: true,
-        reserved_percent: None,
-        inodes: None,
-        slack_bits: SLACK_BITS_DEFAULT,
-    };
-    let params = Ext4Params {
-        spec: &spec,
-        label: "test",
-        uuid: Uuid::from_u128(7),
-        time: TIMES.default,
-        size,
-    };
-    let plan = Ext4Plan::new(tree, &params)?;
+    let plan = plan_of(tree, &spec(), size)?;
     let len = match size {
         SizeRequest::Fixed(bytes) => bytes,
         SizeRequest::Fit { .. } => plan.block_count() * 4096,

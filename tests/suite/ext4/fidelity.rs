@@ -7,10 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 use miragefs::config::spec::{CopySpec, Sparse};
-use miragefs::synth::ext4::{Ext4Error, SizeRequest};
+use miragefs::synth::ext4::{Ext4Error, SizeRequest, mistakes_of};
+use miragefs::synth::host_file::HostFiles;
+use miragefs::synth::tree::TreeBuilder;
 use rustix::fs::{CWD, FileType, Mode};
 
-use super::build::{assert_clean, copy_of, try_build_entry, write_image};
+use super::build::{TIMES, assert_clean, copy_of, try_build_entry, write_image};
 use crate::loops::{Mount, Tmpfs, can_mount};
 use crate::support::{require_tool, run_text, skip};
 
@@ -262,6 +264,31 @@ fn attributes_beyond_the_limit_are_named() {
             len: 5040,
             limit: 4148
         }
+    );
+    // All files that are beyond a limit are found, in the order of the tree.
+    for name in ["user.a", "user.b"] {
+        fs::write(source.join("a"), "").unwrap();
+        assert!(setfattr(&source.join("a"), name, &"x".repeat(2500)));
+    }
+    let huge = File::create(source.join("huge")).unwrap();
+    huge.set_len(17 << 40).unwrap();
+    drop(huge);
+    let mut builder = TreeBuilder::new(TIMES);
+    let mut files = HostFiles::new();
+    builder.copy(&entry(&source), &mut files);
+    let (tree, _) = builder.finish(&mut files).unwrap();
+    let mistakes = mistakes_of(&tree);
+    let told: Vec<String> = mistakes.kept().iter().map(ToString::to_string).collect();
+    let attributes = "extended attributes take 5040 bytes; ext4 without ea_inode holds at most 4148, in one piece at \
+                      most 4060";
+    assert_eq!(
+        told,
+        [
+            format!("/a: {attributes}"),
+            format!("/f: {attributes}"),
+            "/huge: file is 18691697672192 bytes (17 TiB); ext4 with 4 KiB blocks holds at most 17592186040320 bytes (15.9 TiB)"
+                .to_owned(),
+        ]
     );
     drop(tmpfs);
 }

@@ -96,6 +96,11 @@ fn check_outside(source: &dyn ByteSource) {
     for offset in [end, end.saturating_add(1), u64::MAX - 1, u64::MAX] {
         if offset >= end {
             assert_eq!(source.run_at(offset).len, 0, "run at {offset:#x} beyond");
+            assert_eq!(
+                source.known_zero_at(offset).1,
+                0,
+                "known at {offset:#x} beyond"
+            );
             let mut trail = Vec::new();
             source.explain_at(offset, &mut trail);
             assert!(trail.is_empty(), "explanation of {offset:#x} beyond");
@@ -111,8 +116,21 @@ fn check_outside(source: &dyn ByteSource) {
 fn check_runs(source: &dyn ByteSource) -> Vec<(u64, Run)> {
     let mut runs = Vec::new();
     let mut offset = 0;
+    let mut known = (false, 0);
     while offset < source.len() {
         let run = source.run_at(offset);
+        // What was said before of this place must hold as well.
+        if offset < known.1 {
+            assert_eq!(known.0, run.origin.is_zero(), "known before {offset:#x}");
+        }
+        let (is_zero, known_len) = source.known_zero_at(offset);
+        assert_eq!(is_zero, run.origin.is_zero(), "known at {offset:#x}");
+        assert!(
+            (run.len..=source.len() - offset).contains(&known_len),
+            "{known_len:#x} bytes known at {offset:#x}, where the run has {:#x}",
+            run.len
+        );
+        known = (is_zero, offset + known_len);
         assert!(run.len > 0, "run at {offset:#x} is empty");
         let end = offset.checked_add(run.len);
         assert!(

@@ -7,10 +7,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use miragefs::config::spec::{CopySpec, Owner, Sparse, Times};
 use miragefs::synth::host_file::HostFiles;
-use miragefs::synth::tree::{DeviceNumber, NodeKind, Special, Timestamp, TreeBuilder};
+use miragefs::synth::tree::{
+    DeviceNumber, NodeKind, ScanProgress, Special, Timestamp, TreeBuilder,
+};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{entry, error_of, plan, plan_at};
@@ -62,6 +65,23 @@ fn modes_owners_and_times_are_those_of_the_source() {
     let root = planned.node("/").attributes;
     assert_eq!((root.mode, root.uid, root.gid), (0o755, 0, 0));
     assert_eq!(root.mtime, time(TIMES.default, 0));
+}
+
+#[test]
+fn a_watcher_sees_how_far_the_scan_is() {
+    let source = tempfile::tempdir().unwrap();
+    fs::create_dir_all(source.path().join("a/b")).unwrap();
+    for name in ["a/b/1", "a/b/2", "a/3"] {
+        fs::write(source.path().join(name), "x").unwrap();
+    }
+    let progress = Arc::new(ScanProgress::new());
+    let mut builder = TreeBuilder::new(TIMES);
+    builder.report_to(Arc::clone(&progress));
+    assert_eq!(progress.files(), 0);
+    builder.copy(&entry(source.path(), "/", 1), &mut HostFiles::new());
+    // The files and the two directories; the deepest directory is the last.
+    assert_eq!(progress.files(), 5);
+    assert_eq!(progress.directory(), source.path().join("a/b"));
 }
 
 #[test]
@@ -377,9 +397,7 @@ fn holes_are_looked_for_where_the_host_stores_less() {
     let mut builder = TreeBuilder::new(TIMES);
     let mut files = HostFiles::new();
     builder.map_fully();
-    builder
-        .copy(&entry(source.path(), "/", 1), &mut files)
-        .unwrap();
+    builder.copy(&entry(source.path(), "/", 1), &mut files);
     let (tree, _) = builder.finish(&mut files).unwrap();
     assert_eq!(
         tree.counts().sparse_files,

@@ -11,7 +11,7 @@ use miragefs::synth::identifiers::{Identifiers, file_system_uuid, partition_uuid
 use miragefs::synth::tree::{DeviceNumber, NodeKind, Special, TreeBuilder, TreeError};
 use rustix::fs::XattrFlags;
 
-use super::{Plan, entry, error_of, plan};
+use super::{Plan, entry, error_of, first_of, plan};
 use crate::ext4::build::TIMES;
 use crate::support::skip;
 
@@ -220,10 +220,10 @@ fn plan_config(text: &str) -> Result<Plan, TreeError> {
     let mut files = HostFiles::new();
     let mut builder = TreeBuilder::new(loaded.spec.times);
     for copy in &partition.copies {
-        builder.copy(copy, &mut files)?;
+        builder.copy(copy, &mut files);
     }
-    builder.entries(partition, &Identifiers::of(&loaded.spec))?;
-    let (tree, warnings) = builder.finish(&mut files)?;
+    builder.entries(partition, &Identifiers::of(&loaded.spec));
+    let (tree, warnings) = builder.finish(&mut files).map_err(first_of)?;
     Ok(Plan {
         tree,
         files,

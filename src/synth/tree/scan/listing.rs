@@ -94,6 +94,9 @@ impl Metadata {
     }
 }
 
+/// What is tried when extended attributes are read.
+pub(super) const ATTRIBUTES_ACTION: &str = "asked for extended attributes";
+
 /// What was tried, and what the host said.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Problem {
@@ -126,6 +129,8 @@ pub(super) struct Found {
 pub(super) struct Listing {
     names: Vec<u8>,
     pub(super) found: Vec<Found>,
+    /// Names about which the host tells nothing.
+    pub(super) refused: Vec<(Box<[u8]>, Problem)>,
 }
 
 impl Listing {
@@ -156,7 +161,7 @@ impl Lister<'_> {
         let fd = self.open(relative)?;
         let mut listing = self.names(&fd, relative, above)?;
         let mut path = self.root.path.join(relative);
-        let Listing { names, found } = &mut listing;
+        let Listing { names, found, .. } = &mut listing;
         for found in found {
             let name = names.get(usize_range(&found.name)).unwrap_or_default();
             path.push(OsStr::from_bytes(name));
@@ -194,7 +199,13 @@ impl Lister<'_> {
                 Ok(metadata) => metadata,
                 // Removed between the listing and the look at it.
                 Err(Errno::NOENT) => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let action = "examined";
+                    listing
+                        .refused
+                        .push((name.into(), Problem { action, error }));
+                    continue;
+                }
             };
             let path = || relative.join(OsStr::from_bytes(name));
             let is_directory = metadata.file_type() == FileType::Directory;
@@ -213,7 +224,8 @@ impl Lister<'_> {
                 extra: None,
             });
         }
-        let Listing { names, found } = &mut listing;
+        listing.refused.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let Listing { names, found, .. } = &mut listing;
         let name = |found: &Found| names.get(usize_range(&found.name)).unwrap_or_default();
         found.sort_unstable_by(|a, b| name(a).cmp(name(b)));
         Ok(listing)
@@ -263,8 +275,7 @@ impl Lister<'_> {
             }
             _ => {}
         }
-        extra.attributes =
-            xattr::read(path, self.spec).map_err(problem("asked for extended attributes"))?;
+        extra.attributes = xattr::read(path, self.spec).map_err(problem(ATTRIBUTES_ACTION))?;
         Ok(())
     }
 }
