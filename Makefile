@@ -1,8 +1,11 @@
 # Thin: each target is a script that can also be run by hand.
-.PHONY: demo test test-long bench setup clean
+.PHONY: demo os test test-long bench setup clean
 
 demo: ## install what is missing, build, mount the teaching lab, check it with real tools, boot it
 	scripts/demo.sh
+
+os: ## the same with a whole Debian: unpack it, mount it, boot it read-write, log in, check what it left
+	scripts/os.sh
 
 test: ## formatting, lints, all five tiers of tests
 	scripts/test.sh
@@ -13,8 +16,9 @@ test-long: ## the same with more generated cases and the tests that take minutes
 bench: ## figures of time and memory, printed
 	scripts/bench.sh
 
-setup: ## install what the two commands above need (Debian)
+setup: ## install what the commands above need (Debian)
 	scripts/setup.sh test
 
 clean: ## remove what was built, downloaded and generated
 	rm -rf target examples/lab/generated
+	[ ! -e examples/os/generated ] || rm -rf examples/os/generated || sudo rm -rf examples/os/generated

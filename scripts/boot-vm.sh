@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Boot a disk image in an emulated machine and wait for what the guest of examples/lab says on its serial line.
+# Boot a disk image in an emulated machine until it powers itself off, and look for what its guest says on the serial
+# line: that of examples/lab, without BOOT_MARKER.
 #
 #   boot-vm.sh IMAGE FORMAT [CONTROLLER]
 #
@@ -8,7 +9,8 @@
 #
 # Environment: BOOT_NIC (vmxnet3), BOOT_MEMORY in MiB (256), BOOT_TIMEOUT in seconds (180), QEMU (qemu-system-x86_64).
 # The image is opened read-only: what the guest writes goes to a temporary file below TMPDIR and is dropped;
-# with BOOT_SNAPSHOT=off it goes to the image.
+# with BOOT_SNAPSHOT=off it goes to the image, with BOOT_OVERLAY=FILE to a qcow2 file over the image, made anew.
+# BOOT_MARKER is the line that means success (MIRAGEFS-GUEST: ok). The serial line reads from BOOT_INPUT (/dev/null).
 # Neither root nor /dev/kvm is needed. Exit: 0 the guest said ok, 1 it did not, 2 usage.
 set -euo pipefail
 
@@ -20,6 +22,8 @@ usage() {
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then usage; fi
 image=$1 format=$2 controller=${3:-pvscsi}
 [ -r "$image" ] || { echo "boot-vm.sh: $image: not readable" >&2; exit 2; }
+# An overlay elsewhere is to find it too.
+image=$(realpath -- "$image")
 
 # A JSON string: names may hold quotes and backslashes.
 json_string() {
@@ -49,6 +53,14 @@ ide) machine=pc disk=(-device "ide-hd,drive=disk,bus=ide.0,bootindex=0") ;;
 *) usage ;;
 esac
 
+snapshot=${BOOT_SNAPSHOT:-on}
+if [ -n "${BOOT_OVERLAY:-}" ]; then
+    qemu-img create -q -f qcow2 -F "${format/ova:*/vmdk}" -b "json:$block" "$BOOT_OVERLAY"
+    block="{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", \"filename\": $(json_string "$BOOT_OVERLAY")}}"
+    snapshot=off
+fi
+
+marker=${BOOT_MARKER:-MIRAGEFS-GUEST: ok}
 nic=${BOOT_NIC:-vmxnet3}
 timeout_seconds=${BOOT_TIMEOUT:-180}
 log=$(mktemp "${TMPDIR:-/tmp}/boot-vm.XXXXXX")
@@ -56,18 +68,19 @@ trap 'rm -f "$log"' EXIT
 
 # A comma inside an option's value is written twice. restrict=on: the guest reaches nothing outside.
 # romfile= keeps the firmware from trying the network. --foreground: Ctrl-C reaches qemu too.
+# stdbuf: what ends in no line's end, such as a prompt, is shown at once.
 start=$EPOCHREALTIME
 status=0
 timeout --foreground --kill-after=5 "$timeout_seconds" "${QEMU:-qemu-system-x86_64}" \
     -accel tcg -machine "$machine" -cpu qemu64 -smp 1 -m "${BOOT_MEMORY:-256}" \
     -nodefaults -vga none -display none -monitor none -serial stdio -no-reboot \
-    -drive "file=json:${block//,/,,},id=disk,if=none,snapshot=${BOOT_SNAPSHOT:-on},cache=unsafe" "${disk[@]}" \
+    -drive "file=json:${block//,/,,},id=disk,if=none,snapshot=$snapshot,cache=unsafe" "${disk[@]}" \
     -netdev user,id=net,restrict=on -device "$nic,netdev=net,romfile=" \
-    </dev/null 2>&1 | sed -u 's/\r//g' | tee "$log" || status=${PIPESTATUS[0]}
+    <"${BOOT_INPUT:-/dev/null}" 2>&1 | stdbuf -o0 tr -d '\r' | tee "$log" || status=${PIPESTATUS[0]}
 seconds=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }')
 
 # The whole line: `FAIL … ok` must not pass.
-if grep -qx 'MIRAGEFS-GUEST: ok' "$log"; then
+if grep -qxF "$marker" "$log"; then
     echo "boot-vm.sh: $format on $controller: ok after $seconds s"
     exit 0
 fi

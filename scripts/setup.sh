@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Install what is missing on a Debian machine, and nothing else. A second run changes nothing.
 #
-#   setup.sh [demo|test|long]
+#   setup.sh [demo|os|test|long]
 #
-# demo: what building, mounting, checking and booting the example needs. test (default): also what the tests run.
-# long: also fsx, which `make test-long` runs; Debian has none, so cargo builds it below target/tools.
+# demo: what building, mounting, checking and booting the example needs. os: also what unpacks the Debian of examples/os.
+# test (default): also what the tests run. long: also fsx, which `make test-long` runs; Debian has none, so cargo builds
+# it below target/tools.
 # Root, or sudo, is needed only if something is missing.
 set -euo pipefail
 # Debian gives ordinary users no sbin; e2fsck and sfdisk live there.
@@ -15,12 +16,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 profile=${1:-test}
 case $profile in
-demo | test | long) ;;
+demo | os | test | long) ;;
 *)
-    echo "usage: setup.sh [demo|test|long]" >&2
+    echo "usage: setup.sh [demo|os|test|long]" >&2
     exit 2
     ;;
 esac
+
+is_for_tests() {
+    [ "$profile" = test ] || [ "$profile" = long ]
+}
 
 die() {
     echo "setup.sh: $*" >&2
@@ -48,10 +53,10 @@ need_static_busybox() {
 # newer than its own cargo.
 need_rust() {
     local debian=(cargo-web rustc-web)
-    [ "$profile" = demo ] || debian+=(rustfmt-web rust-web-clippy)
+    ! is_for_tests || debian+=(rustfmt-web rust-web-clippy)
     if ! use_newest_cargo; then
         missing+=("${debian[@]}")
-    elif [ "$profile" != demo ] && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
+    elif is_for_tests && ! { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1; then
         # The formatter and the linter come from where the compiler came from.
         if command -v rustup >/dev/null; then
             rustup component add rustfmt clippy
@@ -76,12 +81,14 @@ list_missing() {
     need qemu-img qemu-utils qemu-system-x86
     need qemu-system-x86_64 qemu-utils qemu-system-x86
     need_static_busybox
-    [ "$profile" != demo ] || return 0
+    [ "$profile" = demo ] || need mmdebstrap mmdebstrap
+    is_for_tests || return 0
     need 7zz 7zip
     need vmdkinfo libvmdk-utils
     need xmllint libxml2-utils
     need nginx nginx-light
     need file file
+    need rsync rsync
     need setfattr attr
     need setfacl acl
     need setpriv util-linux

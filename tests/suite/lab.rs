@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use miragefs::units::to_u64;
 
@@ -13,6 +13,11 @@ use crate::support::{require_tool, run, run_text};
 
 /// Machines are emulated: two at once would only make both late.
 static ONE_MACHINE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other machine runs.
+pub(crate) fn one_machine() -> MutexGuard<'static, ()> {
+    ONE_MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub(crate) fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -36,15 +41,15 @@ fn mount_lab() -> Served {
 }
 
 /// A member of an archive: its name, and where its data lies.
-struct Member {
-    name: String,
-    offset: u64,
-    size: u64,
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 /// The members of the OVA in order. Only headers are read, past the page cache: `tar --list` would read the record
 /// that holds the manifest, and read-ahead could.
-fn members(ova: &Path) -> Vec<Member> {
+pub(crate) fn members(ova: &Path) -> Vec<Member> {
     let mut members = Vec::new();
     let mut at = 0;
     loop {
@@ -73,7 +78,7 @@ fn member(ova: &Path, suffix: &str) -> Member {
 
 /// Boots `image` and asserts that the guest found everything as it should be.
 pub(crate) fn boot(image: &Path, format: &str, controller: &str, snapshot: &str) {
-    let _turn = ONE_MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = one_machine();
     let scratch = tempfile::tempdir().unwrap();
     let mut command = Command::new(project("scripts/boot-vm.sh"));
     command.arg(image).args([format, controller]);
@@ -222,7 +227,7 @@ fn reading_the_ova_front_to_back_is_enough_for_its_manifest() {
 }
 
 /// The partitions of a disk, as sfdisk finds them: start in bytes.
-fn partitions(disk: &Path) -> Vec<u64> {
+pub(crate) fn partitions(disk: &Path) -> Vec<u64> {
     let table = run_text("sfdisk", ["--json", disk.to_str().unwrap()]);
     let table: serde_json::Value = serde_json::from_str(&table).unwrap();
     let partitions = table["partitiontable"]["partitions"].as_array().unwrap();
@@ -230,10 +235,10 @@ fn partitions(disk: &Path) -> Vec<u64> {
     partitions.iter().map(start).collect()
 }
 
-/// Asserts that e2fsck finds nothing to say about either partition.
-pub(crate) fn check_file_systems(disk: &Path) {
+/// Asserts that e2fsck finds nothing to say about any of `count` partitions.
+pub(crate) fn check_file_systems(disk: &Path, count: usize) {
     let starts = partitions(disk);
-    assert_eq!(starts.len(), 2);
+    assert_eq!(starts.len(), count);
     for start in starts {
         let mut command = Command::new("e2fsck");
         command.arg("-fn");
@@ -255,7 +260,7 @@ fn the_mounted_file_systems_are_clean() {
         return;
     }
     let lab = mount_lab();
-    check_file_systems(&lab.file("disk.img"));
+    check_file_systems(&lab.file("disk.img"), 2);
 }
 
 #[test]
@@ -272,7 +277,7 @@ fn file_systems_that_the_guest_wrote_to_are_clean() {
     let copied = output(cp.arg(lab.file("disk.img")).arg(&copy));
     assert!(copied.status.success(), "{}", stderr(&copied));
     boot(&copy, "raw", "nvme", "off");
-    check_file_systems(&copy);
+    check_file_systems(&copy, 2);
     for start in partitions(&copy) {
         let image = format!("{}?offset={start}", copy.display());
         let text = run_text("debugfs", ["-R", "cat /guest.txt", image.as_str()]);

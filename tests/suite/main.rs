@@ -20,6 +20,7 @@ mod mount;
 mod mount_command;
 mod mounted;
 mod mounted_sources;
+mod os;
 mod ova;
 mod planned;
 mod seed;

@@ -43,7 +43,7 @@ fn the_file_systems_are_clean_where_no_block_is_aligned() {
     }
     let seed = mount_seed();
     let disk = seed.file("disk.img");
-    check_file_systems(&disk);
+    check_file_systems(&disk, 2);
     let home = format!("{}?offset={}", disk.display(), 500_001 * 512);
     let stat = run_text("debugfs", ["-R", "stat /vmuser/cavity", home.as_str()]);
     let owner: Vec<_> = stat

@@ -34,7 +34,7 @@ fn files() -> Vec<File> {
             } else {
                 format!("{directory}/{name}")
             };
-            let skipped = path == "target" || path == "examples/lab/generated";
+            let skipped = path == "target" || path.ends_with("/generated");
             if skipped || (name.starts_with('.') && name != ".ci") {
                 continue;
             }
