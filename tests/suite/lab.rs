@@ -133,7 +133,7 @@ fn machines_boot_from_other_shapes_of_ext4() {
     ] {
         let lab = mount_shaped_lab(ext4);
         boot(&lab.file("disk.img"), "raw", "nvme", "on");
-        check_file_systems(&lab.file("disk.img"));
+        check_file_systems(&lab.file("disk.img"), 2);
     }
 }
 
