@@ -280,6 +280,16 @@ impl Allocation {
         })
     }
 
+    /// Where the contents of files lie within their zone, half-open, from the first that ends behind a block of it on.
+    pub(super) fn data_runs_from(&self, block: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.data.runs_from(block)
+    }
+
+    /// The same of directories and symlinks.
+    pub(super) fn metadata_runs_from(&self, block: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.metadata.runs_from(block)
+    }
+
     /// Behind the data of a file and its siblings within their zone.
     pub(super) fn end_of_siblings_data(&self, id: NodeId) -> u64 {
         self.data.end_of_siblings(&self.runs, id)

@@ -232,6 +232,15 @@ impl Column {
             .filter(|item| item.len > 0)
     }
 
+    /// Where the items of each run of siblings lie, half-open, from the run that ends behind `position` on.
+    pub(super) fn runs_from(&self, position: u64) -> impl Iterator<Item = (u64, u64)> {
+        let behind = self.starts.partition_point(|start| *start <= position);
+        let first = behind.saturating_sub(1);
+        let runs = self.starts.iter().zip(&self.lens).skip(first);
+        runs.map(|(start, len)| (*start, start + len))
+            .filter(move |(start, end)| start < end && *end > position)
+    }
+
     /// All items from a node on, whose own start is known.
     fn walk<'a>(
         &'a self,
@@ -409,6 +418,11 @@ mod tests {
                 }
             }
             assert_eq!(seen, column.used);
+            let runs_of = |position| column.runs_from(position).collect::<Vec<_>>();
+            assert_eq!(runs_of(0), [(0, 3), (3, 204)], "{slack:?}");
+            assert_eq!(runs_of(2), [(0, 3), (3, 204)]);
+            assert_eq!(runs_of(3), [(3, 204)]);
+            assert_eq!(runs_of(204), []);
             assert!(column.end >= column.used);
             assert_eq!(column.end == column.used, slack == Slack::Dense);
         }

@@ -48,7 +48,7 @@ impl Ext4Plan {
             Place::BlockBitmap { group }
                 if self.groups.of(group).flags & EXT4_BG_BLOCK_UNINIT == 0 =>
             {
-                usage::block_bitmap(block, &self.tree, &self.layout, &self.allocation, group);
+                usage::block_bitmap(block, &self.layout, &self.allocation, group);
             }
             Place::InodeBitmap { group }
                 if self.groups.of(group).flags & EXT4_BG_INODE_UNINIT == 0 =>

@@ -6,7 +6,6 @@
 
 use super::alloc::Allocation;
 use super::layout::{Layout, Zone};
-use super::nesting::Item;
 use crate::formats::ext4::bitmap::{count_set, set_range};
 use crate::formats::ext4::checksum::Checksum;
 use crate::formats::ext4::geometry::BLOCK_LEN_MAX;
@@ -54,7 +53,7 @@ impl Groups {
                     flags: EXT4_BG_INODE_ZEROED,
                     ..GroupUsage::default()
                 };
-                count_blocks(&mut usage, tree, layout, allocation, seed, group);
+                count_blocks(&mut usage, layout, allocation, seed, group);
                 count_inodes(&mut usage, layout, allocation, seed, group);
                 usage
             })
@@ -120,7 +119,6 @@ fn runs(usage: &[GroupUsage], flag: u16) -> Vec<u32> {
 
 fn count_blocks(
     usage: &mut GroupUsage,
-    tree: &Tree,
     layout: &Layout,
     allocation: &Allocation,
     seed: Option<Checksum>,
@@ -130,14 +128,14 @@ fn count_blocks(
     // The kernel makes up the bitmap of such a group from the group's own copies; the first and the last group are
     // never left to it (kernel fs/ext4/balloc.c, e2fsprogs e2fsck/super.c).
     let may_be_uninit = group != 0 && group != layout.group_count - 1;
-    if may_be_uninit && !any_used(tree, layout, allocation, group) {
+    if may_be_uninit && !any_used(layout, allocation, group) {
         usage.used_blocks = low32(header);
         usage.flags |= EXT4_BG_BLOCK_UNINIT;
         return;
     }
     let mut block = [0; BLOCK_LEN_MAX];
     let bitmap = &mut block[..layout.geometry.block_len()];
-    block_bitmap(bitmap, tree, layout, allocation, group);
+    block_bitmap(bitmap, layout, allocation, group);
     let padding = layout.geometry.blocks_per_group() - layout.blocks_of_group(group);
     usage.used_blocks = count_set(bitmap) - low32(padding);
     usage.block_bitmap_checksum = seed.map_or(0, |seed| seed.update(bitmap).value());
@@ -175,7 +173,6 @@ fn count_inodes(
 /// Writes the block bitmap of a group into zeros; bits beyond the end of the file system are set.
 pub(super) fn block_bitmap(
     bitmap: &mut [u8],
-    tree: &Tree,
     layout: &Layout,
     allocation: &Allocation,
     group: u64,
@@ -186,7 +183,7 @@ pub(super) fn block_bitmap(
     let bits = layout.geometry.blocks_per_group();
     set_range(bitmap, to_usize(blocks), to_usize(bits));
     let linear = group_zone(layout, group);
-    for_each_used(tree, layout, allocation, linear, |used| {
+    for_each_used(layout, allocation, linear, |used| {
         let bit = |at: u64| to_usize(at - linear.start + header);
         set_range(bitmap, bit(used.start), bit(used.end));
         true
@@ -229,13 +226,13 @@ fn group_zone(layout: &Layout, group: u64) -> Zone {
     }
 }
 
-fn any_used(tree: &Tree, layout: &Layout, allocation: &Allocation, group: u64) -> bool {
+fn any_used(layout: &Layout, allocation: &Allocation, group: u64) -> bool {
     let zone = group_zone(layout, group);
     if zone.start >= layout.trees.end {
         return false;
     }
     let mut any = false;
-    for_each_used(tree, layout, allocation, zone, |_| {
+    for_each_used(layout, allocation, zone, |_| {
         any = true;
         false
     });
@@ -244,7 +241,6 @@ fn any_used(tree: &Tree, layout: &Layout, allocation: &Allocation, group: u64) -
 
 /// Calls `visit` for every used range within `within`, clipped to it, until it answers `false`.
 fn for_each_used(
-    tree: &Tree,
     layout: &Layout,
     allocation: &Allocation,
     within: Zone,
@@ -288,27 +284,32 @@ fn for_each_used(
             return;
         }
     }
-    for (zone, is_data) in [(layout.metadata, false), (layout.data, true)] {
-        if zone.start >= within.end || zone.end <= within.start {
-            continue;
-        }
-        let from = within.start.saturating_sub(zone.start);
-        let mut visit_item = |item: Item| {
-            clipped(Zone {
-                start: zone.start + item.start,
-                end: zone.start + item.start + item.len,
-            })
-        };
-        let inside = |item: &Item| zone.start + item.start < within.end;
-        let go_on = if is_data {
-            let mut items = allocation.data_from(tree, from).take_while(inside);
-            items.all(&mut visit_item)
-        } else {
-            let mut items = allocation.metadata_from(tree, from).take_while(inside);
-            items.all(&mut visit_item)
-        };
-        if !go_on {
-            return;
-        }
+    let go_on = visit_runs(layout.metadata, within, &mut clipped, |block| {
+        allocation.metadata_runs_from(block)
+    });
+    if go_on {
+        visit_runs(layout.data, within, &mut clipped, |block| {
+            allocation.data_runs_from(block)
+        });
     }
+}
+
+/// Calls `visit` for the used ranges of a zone that begin before the end of `within`, until it answers `false`, which is
+/// then the answer. `runs_from` gives them from a block of the zone on.
+fn visit_runs<I: Iterator<Item = (u64, u64)>>(
+    zone: Zone,
+    within: Zone,
+    visit: &mut impl FnMut(Zone) -> bool,
+    runs_from: impl Fn(u64) -> I,
+) -> bool {
+    if zone.start >= within.end || zone.end <= within.start {
+        return true;
+    }
+    runs_from(within.start.saturating_sub(zone.start))
+        .map(|(start, end)| Zone {
+            start: zone.start + start,
+            end: zone.start + end,
+        })
+        .take_while(|used| used.start < within.end)
+        .all(visit)
 }
