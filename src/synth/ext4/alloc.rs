@@ -26,10 +26,23 @@ use crate::units::{low32, to_u64};
 pub(super) struct TreeBlocks {
     /// First block, relative to its zone.
     pub(super) start: u64,
-    /// Inner nodes below the root; they come first.
+    /// Inner nodes below the root; they come first, those of the highest level before all others.
     pub(super) node_count: u64,
     /// Leaves.
     pub(super) leaf_count: u64,
+}
+
+impl TreeBlocks {
+    /// Blocks of each level, the leaves first, up to the one that the inode's entries reach.
+    pub(super) fn levels(self, per_node: usize) -> Vec<u64> {
+        let mut levels = vec![self.leaf_count];
+        let mut top = self.leaf_count;
+        while top > to_u64(INLINE_EXTENTS_MAX) {
+            top = top.div_ceil(to_u64(per_node));
+            levels.push(top);
+        }
+        levels
+    }
 }
 
 /// Where a leaf of an extent tree begins.
@@ -162,19 +175,14 @@ impl Allocation {
             if extent_count <= INLINE_EXTENTS_MAX {
                 continue;
             }
-            let leaf_count = to_u64(leaves.len());
-            let node_count = if leaves.len() <= INLINE_EXTENTS_MAX {
-                0
-            } else {
-                leaf_count.div_ceil(to_u64(per_node))
-            };
-            let blocks = TreeBlocks {
+            let mut blocks = TreeBlocks {
                 start,
-                node_count,
-                leaf_count,
+                node_count: 0,
+                leaf_count: to_u64(leaves.len()),
             };
+            blocks.node_count = blocks.levels(per_node).iter().skip(1).sum();
             trees.push((id, ExtentTree { blocks, leaves }));
-            start += node_count + leaf_count;
+            start += blocks.node_count + blocks.leaf_count;
         }
         self.trees = trees;
         start
