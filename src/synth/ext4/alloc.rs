@@ -135,18 +135,22 @@ impl Allocation {
         self.metadata.nest(&self.runs, slack);
         self.data.nest(&self.runs, slack);
         let slack_of = |column: &Column| column.end - column.used;
+        let xattr_blocks = self.demand.xattr_blocks;
+        // The zone behind is not to move with every one of them.
+        let xattr_slack = slack.round(xattr_blocks) - xattr_blocks;
         self.demand = Demand {
             last_inode: self.inodes.last.max(last_own_inode(&self.geometry).into()),
             metadata_blocks: self.metadata.end,
             data_blocks: self.data.end,
-            xattr_blocks: self.demand.xattr_blocks,
-            slack_blocks: slack_of(&self.metadata) + slack_of(&self.data),
+            xattr_blocks,
+            xattr_slack,
+            slack_blocks: slack_of(&self.metadata) + xattr_slack + slack_of(&self.data),
         };
     }
 
     /// Whether the slack is at most a tenth of what it lies between.
     pub(super) fn is_moderate(&self) -> bool {
-        let used = self.metadata.used + self.data.used;
+        let used = self.metadata.used + self.demand.xattr_blocks + self.data.used;
         let inodes = self.inodes.slack(&self.runs);
         is_moderate(self.demand.slack_blocks, used)
             && is_moderate(inodes, self.inodes.last - inodes)
