@@ -1,146 +1,19 @@
 //! Positions that follow the tree: a directory's children lie together, their subtrees behind them one after the other,
-//! each rounded up. A small edit then moves little, and nothing needs to be remembered between runs.
+//! with slack between them. A small edit then moves little, and nothing needs to be remembered between plans.
 //!
-//! Nodes are numbered in that order too, so a position is kept for each *run* of siblings and for every 32nd node; what
-//! lies between is added up when it is asked for.
+//! Nodes are numbered in that order too, so a position is kept for each run of siblings and for every 32nd node; what lies
+//! between is added up when it is asked for.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "sums of blocks of a tree of at most 2^32 nodes of at most 2^32 blocks, in 64 bits"
 )]
 
-use crate::config::spec::SLACK_BITS_MAX;
-use crate::synth::tree::{NodeId, Tree};
+use super::runs::{Runs, Slack};
+use crate::synth::tree::NodeId;
 use crate::units::to_usize;
 
 /// Nodes between two positions that are kept.
 const STRIDE: u32 = 32;
-
-/// How generously subtrees are rounded up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slack {
-    /// Not at all.
-    Dense,
-    /// To lengths of this many significant bits, 1 to [`SLACK_BITS_MAX`]: the fewer, the more slack.
-    Bits(u8),
-}
-
-impl Slack {
-    /// What `slack-bits` means: 0 is dense.
-    #[must_use]
-    pub const fn from_bits(bits: u8) -> Self {
-        match bits {
-            0 => Self::Dense,
-            bits => Self::Bits(bits),
-        }
-    }
-
-    /// What [`Slack::from_bits`] makes this of.
-    #[must_use]
-    pub const fn bits(self) -> u8 {
-        match self {
-            Self::Dense => 0,
-            Self::Bits(bits) => bits,
-        }
-    }
-
-    /// This much, then ever less.
-    pub(super) fn and_less(self) -> impl Iterator<Item = Self> {
-        let bits = match self {
-            Self::Dense => SLACK_BITS_MAX + 1,
-            Self::Bits(bits) => bits,
-        };
-        (bits..=SLACK_BITS_MAX).map(Self::Bits).chain([Self::Dense])
-    }
-
-    /// The length that a subtree of this length takes.
-    pub(super) fn round(self, len: u64) -> u64 {
-        match self {
-            Self::Dense => len,
-            Self::Bits(kept) => {
-                let bits = u64::BITS - len.leading_zeros();
-                len.next_multiple_of(1 << bits.saturating_sub(kept.into()))
-            }
-        }
-    }
-}
-
-/// The runs of siblings of a tree, in the order of their nodes. The first run is the root alone.
-#[derive(Debug)]
-pub(super) struct Runs {
-    /// The first node of each run.
-    firsts: Vec<u32>,
-    /// For each run, the run that its directory is in.
-    parents: Vec<u32>,
-    node_count: u32,
-}
-
-impl Runs {
-    pub(super) fn new(tree: &Tree) -> Self {
-        let node_count = u32::try_from(tree.node_count()).expect("nodes have 32-bit numbers");
-        let mut runs = Self {
-            firsts: vec![0],
-            parents: vec![0],
-            node_count,
-        };
-        let mut last_parent = None;
-        for node in 1..node_count {
-            let parent = tree.parent(NodeId(node));
-            if last_parent != Some(parent) {
-                let above = runs.of(parent);
-                runs.firsts.push(node);
-                runs.parents.push(above);
-                last_parent = Some(parent);
-            }
-        }
-        runs.firsts.shrink_to_fit();
-        runs.parents.shrink_to_fit();
-        runs
-    }
-
-    /// The run that a node is in.
-    fn of(&self, node: NodeId) -> u32 {
-        let behind = self.firsts.partition_point(|first| *first <= node.0);
-        u32::try_from(behind - 1).expect("runs are no more than nodes")
-    }
-
-    fn first(&self, run: usize) -> u32 {
-        self.firsts.get(run).copied().unwrap_or(self.node_count)
-    }
-
-    /// The sum of all items of each run.
-    fn sums(&self, item_len: impl Fn(NodeId) -> u64) -> Vec<u64> {
-        (0..self.firsts.len())
-            .map(|run| {
-                let nodes = self.first(run)..self.first(run + 1);
-                nodes.map(|node| item_len(NodeId(node))).sum()
-            })
-            .collect()
-    }
-
-    /// Where each run begins, and the end of all, if the runs have these lengths.
-    fn nest(&self, lens: &[u64], slack: Slack) -> (Vec<u64>, u64) {
-        // Runs below come later, so backwards every subtree is complete when it is added.
-        let mut subtree_lens = lens.to_vec();
-        for run in (1..lens.len()).rev() {
-            subtree_lens[run] = slack.round(subtree_lens[run]);
-            subtree_lens[self.parent(run)] += subtree_lens[run];
-        }
-        let mut starts = vec![0; lens.len()];
-        let mut next_subtree = lens.to_vec();
-        for run in 1..lens.len() {
-            let parent = self.parent(run);
-            starts[run] = next_subtree[parent];
-            next_subtree[run] = starts[run] + lens[run];
-            next_subtree[parent] += subtree_lens[run];
-        }
-        let end = subtree_lens.first().copied().unwrap_or(0);
-        (starts, end)
-    }
-
-    fn parent(&self, run: usize) -> usize {
-        to_usize(self.parents[run].into())
-    }
-}
 
 /// Positions of one item for each node, which may have no length.
 #[derive(Debug, Default)]
@@ -183,7 +56,7 @@ impl Column {
 
     /// Places the nodes, when the runs are where they stay.
     pub(super) fn settle(&mut self, runs: &Runs, item_len: impl Fn(NodeId) -> u64) {
-        let mut marks = Vec::with_capacity(to_usize(u64::from(runs.node_count / STRIDE) + 1));
+        let mut marks = Vec::with_capacity(to_usize(u64::from(runs.node_count() / STRIDE) + 1));
         for item in self.walk(runs, NodeId::ROOT, 0, item_len) {
             if item.node.0 % STRIDE == 0 {
                 marks.push(item.start);
@@ -248,7 +121,7 @@ impl Column {
     ) -> impl Iterator<Item = Item> + 'a {
         let mut position = start;
         let mut run = to_usize(runs.of(from).into());
-        (from.0..runs.node_count).map(move |node| {
+        (from.0..runs.node_count()).map(move |node| {
             if node == runs.first(run + 1) {
                 run += 1;
                 position = self.starts[run];
@@ -337,55 +210,17 @@ impl Numbers {
     /// How many numbers lie between used ones and behind them.
     pub(super) fn slack(&self, runs: &Runs) -> u64 {
         let first = self.starts.get(1).copied().unwrap_or(self.last);
-        (self.last + 1 - first).saturating_sub(u64::from(runs.node_count) - 1)
+        (self.last + 1 - first).saturating_sub(u64::from(runs.node_count()) - 1)
     }
-}
-
-/// Whether slack of `slack` is at most a tenth of what is used.
-pub(super) const fn is_moderate(slack: u64, used: u64) -> bool {
-    slack <= used / 10
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::spec::SLACK_BITS_DEFAULT;
-
-    #[test]
-    fn small_ranges_have_no_slack_and_large_ones_little() {
-        let slack = Slack::from_bits(SLACK_BITS_DEFAULT);
-        for value in 0..64 {
-            assert_eq!(slack.round(value), value);
-        }
-        assert_eq!(slack.round(65), 66);
-        assert_eq!(slack.round(1_000_001), 1_015_808);
-        assert_eq!(slack.round(1 << 40), 1 << 40);
-        assert_eq!(Slack::from_bits(0).round(1_000_001), 1_000_001);
-        assert_eq!(Slack::Bits(1).round(65), 128);
-    }
-
-    #[test]
-    fn slack_becomes_ever_less_and_ends_dense() {
-        let steps: Vec<Slack> = Slack::Bits(14).and_less().collect();
-        assert_eq!(
-            steps,
-            [
-                Slack::Bits(14),
-                Slack::Bits(15),
-                Slack::Bits(16),
-                Slack::Dense
-            ]
-        );
-        assert_eq!(Slack::Dense.and_less().collect::<Vec<_>>(), [Slack::Dense]);
-    }
 
     /// The root (0) with lost+found (1), a directory (2) and a file (3); the directory has 200 files.
     fn runs() -> Runs {
-        Runs {
-            firsts: vec![0, 1, 4],
-            parents: vec![0, 0, 1],
-            node_count: 204,
-        }
+        Runs::of_families(204, &[(1, 0), (4, 1)])
     }
 
     #[test]
@@ -425,13 +260,13 @@ mod tests {
     #[test]
     fn numbers_and_nodes_agree() {
         let runs = runs();
-        for (slack, last, room) in [(Slack::Dense, 213, 0), (Slack::Bits(2), 394, 181)] {
+        for (slack, last, room) in [(Slack::Dense, 213, 0), (Slack::Bits(2), 521, 308)] {
             let numbers = Numbers::new(&runs, 2, 11, slack);
             let all: Vec<u64> = (0..204)
                 .map(|node| numbers.number(&runs, NodeId(node)))
                 .collect();
             assert_eq!(all[..5], [2, 11, 12, 13, 14]);
-            // In two bits, 200 files take 256, and with their directory's siblings 384.
+            // In two bits, 200 files take 256, with their directory and its siblings 384, and with the root 512.
             assert_eq!(numbers.last, last);
             for number in 0..300 {
                 let node = all.iter().position(|own| *own == number);
@@ -444,11 +279,5 @@ mod tests {
             let used: Vec<_> = numbers.used_from(&runs, 12).collect();
             assert_eq!(used, [(11, 14), (14, 214)]);
         }
-    }
-
-    #[test]
-    fn a_tenth_of_slack_is_enough() {
-        assert!(is_moderate(10, 100) && !is_moderate(11, 100));
-        assert!(is_moderate(0, 0));
     }
 }
