@@ -7,7 +7,8 @@
 # EDITS    how many edits, a third each of growing a file by a block, adding a file, deleting one; default 60
 # MKE2FS   for how many of them mke2fs makes an image too; default all. It takes several times as long.
 #
-# The work is done on a copy below TMPDIR; two images and the copy take three times the size of the tree there.
+# The work is done on a copy below TMPDIR; that and four images take five times the size of the tree there. In memory
+# (TMPDIR=/dev/shm) mke2fs does not wait for a disk.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PATH:/usr/sbin:/sbin

@@ -1,9 +1,11 @@
 //! `examples/lab` as a user has it: mounted by the binary, judged by tools and by a machine that boots from it.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use miragefs::units::to_u64;
 
@@ -235,11 +237,29 @@ pub(crate) fn partitions(disk: &Path) -> Vec<u64> {
     partitions.iter().map(start).collect()
 }
 
+/// A guest's clock may be a little ahead of ours, and e2fsck speaks up about file systems that were written to in the
+/// future: waits until `s_wtime` is past, for half a minute at most.
+fn wait_for_last_write(disk: &Path, partition: u64) {
+    let mut time = [0; 4];
+    let disk = fs::File::open(disk).unwrap();
+    disk.read_exact_at(&mut time, partition + 1024 + 0x30)
+        .unwrap();
+    let written = Duration::from_secs(u32::from_le_bytes(time).into());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    for _ in 0..300 {
+        if now() > written + Duration::from_secs(1) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Asserts that e2fsck finds nothing to say about any of `count` partitions.
 pub(crate) fn check_file_systems(disk: &Path, count: usize) {
     let starts = partitions(disk);
     assert_eq!(starts.len(), count);
     for start in starts {
+        wait_for_last_write(disk, start);
         let mut command = Command::new("e2fsck");
         command.arg("-fn");
         command.arg(format!("{}?offset={start}", disk.display()));

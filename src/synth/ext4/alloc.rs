@@ -26,10 +26,23 @@ use crate::units::{low32, to_u64};
 pub(super) struct TreeBlocks {
     /// First block, relative to its zone.
     pub(super) start: u64,
-    /// Inner nodes below the root; they come first.
+    /// Inner nodes below the root; they come first, those of the highest level before all others.
     pub(super) node_count: u64,
     /// Leaves.
     pub(super) leaf_count: u64,
+}
+
+impl TreeBlocks {
+    /// Blocks of each level, the leaves first, up to the one that the inode's entries reach.
+    pub(super) fn levels(self, per_node: usize) -> Vec<u64> {
+        let mut levels = vec![self.leaf_count];
+        let mut top = self.leaf_count;
+        while top > to_u64(INLINE_EXTENTS_MAX) {
+            top = top.div_ceil(to_u64(per_node));
+            levels.push(top);
+        }
+        levels
+    }
 }
 
 /// Where a leaf of an extent tree begins.
@@ -122,18 +135,22 @@ impl Allocation {
         self.metadata.nest(&self.runs, slack);
         self.data.nest(&self.runs, slack);
         let slack_of = |column: &Column| column.end - column.used;
+        let xattr_blocks = self.demand.xattr_blocks;
+        // The zone behind is not to move with every one of them.
+        let xattr_slack = slack.round(xattr_blocks) - xattr_blocks;
         self.demand = Demand {
             last_inode: self.inodes.last.max(last_own_inode(&self.geometry).into()),
             metadata_blocks: self.metadata.end,
             data_blocks: self.data.end,
-            xattr_blocks: self.demand.xattr_blocks,
-            slack_blocks: slack_of(&self.metadata) + slack_of(&self.data),
+            xattr_blocks,
+            xattr_slack,
+            slack_blocks: slack_of(&self.metadata) + xattr_slack + slack_of(&self.data),
         };
     }
 
     /// Whether the slack is at most a tenth of what it lies between.
     pub(super) fn is_moderate(&self) -> bool {
-        let used = self.metadata.used + self.data.used;
+        let used = self.metadata.used + self.demand.xattr_blocks + self.data.used;
         let inodes = self.inodes.slack(&self.runs);
         is_moderate(self.demand.slack_blocks, used)
             && is_moderate(inodes, self.inodes.last - inodes)
@@ -162,19 +179,14 @@ impl Allocation {
             if extent_count <= INLINE_EXTENTS_MAX {
                 continue;
             }
-            let leaf_count = to_u64(leaves.len());
-            let node_count = if leaves.len() <= INLINE_EXTENTS_MAX {
-                0
-            } else {
-                leaf_count.div_ceil(to_u64(per_node))
-            };
-            let blocks = TreeBlocks {
+            let mut blocks = TreeBlocks {
                 start,
-                node_count,
-                leaf_count,
+                node_count: 0,
+                leaf_count: to_u64(leaves.len()),
             };
+            blocks.node_count = blocks.levels(per_node).iter().skip(1).sum();
             trees.push((id, ExtentTree { blocks, leaves }));
-            start += node_count + leaf_count;
+            start += blocks.node_count + blocks.leaf_count;
         }
         self.trees = trees;
         start

@@ -24,6 +24,8 @@ pub(super) struct Demand {
     pub metadata_blocks: u64,
     /// Blocks of extended attributes.
     pub xattr_blocks: u64,
+    /// Blocks of slack behind them.
+    pub xattr_slack: u64,
     /// Blocks of file contents with their slack.
     pub data_blocks: u64,
     /// Blocks of slack among the above.

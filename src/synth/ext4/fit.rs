@@ -83,7 +83,8 @@ impl Sizing<'_> {
     /// once in long steps, and then down through the numbers of groups until one does not do.
     pub(super) fn fit(&mut self, free_blocks: u64) -> Result<Layout, Ext4Error> {
         let demand = &self.demand;
-        let contents = demand.metadata_blocks + demand.xattr_blocks + demand.data_blocks;
+        let attributes = demand.xattr_blocks + demand.xattr_slack;
+        let contents = demand.metadata_blocks + attributes + demand.data_blocks;
         let mut least = self.grow(contents + OWN_BLOCKS_MIN, free_blocks)?;
         loop {
             let groups_before = group_count(least, &self.options.geometry) - 1;

@@ -149,9 +149,17 @@ impl Layout {
         layout.orphan = Zone::of(layout.journal_tree.end, orphan_blocks);
         layout.metadata = Zone::of(layout.orphan.end, demand.metadata_blocks);
         layout.xattrs = Zone::of(layout.metadata.end, demand.xattr_blocks);
-        layout.data = Zone::of(layout.xattrs.end, demand.data_blocks);
+        layout.data = Zone::of(layout.xattrs.end + demand.xattr_slack, demand.data_blocks);
         layout.trees = Zone::of(layout.data.end, 0);
         Ok(layout)
+    }
+
+    /// What is left free behind the extended attributes.
+    pub(super) const fn xattr_slack(&self) -> Zone {
+        Zone {
+            start: self.xattrs.end,
+            end: self.data.start,
+        }
     }
 
     /// Blocks of the journal's extent tree: its leaves, which the inode's four entries always reach.

@@ -192,6 +192,8 @@ impl Ext4Plan {
             in_zone(layout.xattrs, |index| Place::Xattrs { index })
         } else if layout.trees.contains(linear) {
             self.resolve_tree(linear)
+        } else if layout.xattr_slack().contains(linear) {
+            in_zone(layout.xattr_slack(), |_| Place::Free)
         } else if linear >= layout.trees.end {
             Placed {
                 place: Place::Free,

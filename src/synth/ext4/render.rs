@@ -6,6 +6,8 @@
     reason = "block numbers are below 2^36 and offsets within blocks below 2^12, in 64 bits"
 )]
 
+use std::ops::Range;
+
 use zerocopy::IntoBytes;
 
 use super::alloc::{ExtentTree, TreeBlocks, extents};
@@ -290,36 +292,37 @@ impl Ext4Plan {
             let all: Vec<Extent> = self.extents(id).collect();
             return extent::root(Entries::Leaf(&all));
         };
-        let blocks = tree.blocks;
-        if blocks.node_count == 0 {
-            let leaves = self.leaf_indices(tree, 0, blocks.leaf_count);
-            return extent::root(Entries::Index(&leaves, 1));
-        }
-        let nodes: Vec<ExtentIndex> = (0..blocks.node_count)
-            .zip(tree.leaves.iter().step_by(self.extents_per_block()))
-            .map(|(index, leaf)| ExtentIndex {
-                file_block: leaf.file_block,
-                node: self.tree_block(blocks, index),
-            })
-            .collect();
-        extent::root(Entries::Index(&nodes, 2))
+        let levels = tree.blocks.levels(self.extents_per_block());
+        let top = levels.len() - 1;
+        let blocks = self.tree_indices(tree, &levels, top, 0..levels[top]);
+        let depth = low16(low32(to_u64(levels.len())));
+        extent::root(Entries::Index(&blocks, depth))
     }
 
-    fn render_tree(&self, id: NodeId, tree: TreeBlocks, index: u64, block: &mut [u8]) {
+    fn render_tree(&self, id: NodeId, blocks: TreeBlocks, index: u64, block: &mut [u8]) {
         let seed = self.seed_of(self.allocation.inode_number(id));
-        let per_node = self.extents_per_block();
-        let whole = self
+        let tree = self
             .allocation
             .tree(id)
-            .expect("the place was found by this tree");
-        if index < tree.node_count {
-            let start = index * to_u64(per_node);
-            let end = tree.leaf_count.min(start + to_u64(per_node));
-            let leaves = self.leaf_indices(whole, start, end);
-            extent::node(block, Entries::Index(&leaves, 1), seed);
+            .expect("the plan placed its blocks");
+        let per_node = self.extents_per_block();
+        let levels = blocks.levels(per_node);
+        // The highest level comes first.
+        let mut level = levels.len() - 1;
+        let mut within = index;
+        while within >= levels[level] {
+            within -= levels[level];
+            level -= 1;
+        }
+        if level > 0 {
+            let start = within * to_u64(per_node);
+            let end = levels[level - 1].min(start + to_u64(per_node));
+            let below = self.tree_indices(tree, &levels, level - 1, start..end);
+            let depth = low16(low32(to_u64(level)));
+            extent::node(block, Entries::Index(&below, depth), seed);
             return;
         }
-        let leaf = whole.leaves[to_usize(index - tree.node_count)];
+        let leaf = tree.leaves[to_usize(within)];
         let extents: Vec<Extent> = self
             .allocation
             .extents_from_leaf(&self.layout, &self.tree, id, leaf)
@@ -328,12 +331,22 @@ impl Ext4Plan {
         extent::node(block, Entries::Leaf(&extents), seed);
     }
 
-    fn leaf_indices(&self, tree: &ExtentTree, start: u64, end: u64) -> Vec<ExtentIndex> {
-        (start..end)
-            .zip(&tree.leaves[to_usize(start)..])
-            .map(|(leaf, first)| ExtentIndex {
-                file_block: first.file_block,
-                node: self.tree_block(tree.blocks, tree.blocks.node_count + leaf),
+    /// What leads to some blocks of a level, 0 being that of the leaves.
+    fn tree_indices(
+        &self,
+        tree: &ExtentTree,
+        levels: &[u64],
+        level: usize,
+        blocks: Range<u64>,
+    ) -> Vec<ExtentIndex> {
+        let before: u64 = levels[level + 1..].iter().sum();
+        let leaves_of_each = (0..level).fold(1, |leaves, _| leaves * self.extents_per_block());
+        let first_leaf = to_usize(blocks.start) * leaves_of_each;
+        blocks
+            .zip(tree.leaves[first_leaf..].iter().step_by(leaves_of_each))
+            .map(|(block, leaf)| ExtentIndex {
+                file_block: leaf.file_block,
+                node: self.tree_block(tree.blocks, before + block),
             })
             .collect()
     }

