@@ -114,6 +114,7 @@ impl<'a> Tmpfs<'a> {
 
 impl Drop for Tmpfs<'_> {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg(self.0).output());
+        // Lazily: what a test still holds open on it must not keep it mounted for ever.
+        drop(Command::new("umount").arg("-l").arg(self.0).output());
     }
 }

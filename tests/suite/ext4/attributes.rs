@@ -91,10 +91,15 @@ fn check_entries(bytes: &[u8], base: usize, hashed: bool) -> Checked<()> {
             "not sorted: {index} {} comes late",
             String::from_utf8_lossy(name)
         );
-        let start = usize::from(le16(entry, 2))
-            .checked_sub(base)
-            .ok_or("a value in the header")?;
         let value_len = usize::try_from(le32(entry, 8)).unwrap();
+        // An empty value lies nowhere.
+        let start = if value_len == 0 {
+            0
+        } else {
+            usize::from(le16(entry, 2))
+                .checked_sub(base)
+                .ok_or("a value in the header")?
+        };
         let value = bytes
             .get(start..start + value_len)
             .ok_or("a value beyond the end")?;

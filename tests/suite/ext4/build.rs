@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(crate) fn try_build_entry(entry: &CopySpec, size: SizeRequest) -> Result<Ext
     source_of(tree, files, size)
 }
 
-/// The file system of a source directory, shaped as `spec` says; holes of sources stay holes.
+/// The file system of a source directory, shaped as `spec` says; holes of sources stay holes, and `trusted.*` is taken.
 pub(crate) fn try_build_shaped(
     from: &Path,
     spec: &Ext4Spec,
@@ -79,6 +79,7 @@ pub(crate) fn try_build_shaped(
     builder.hole_unit(spec.block_size.into());
     let entry = CopySpec {
         sparse: Sparse::Auto,
+        xattrs: vec!["trusted.*".to_owned()],
         ..copy_of(from)
     };
     builder.copy(&entry, &mut files);
@@ -215,6 +216,7 @@ pub(crate) fn items_of(root: &Path, links: Links) -> BTreeMap<Vec<u8>, Item> {
     while let Some(relative) = pending.pop() {
         let path = root.join(&relative);
         let metadata = fs::symlink_metadata(&path).unwrap();
+        let kind = metadata.file_type();
         let key = relative.as_os_str().as_bytes().to_vec();
         let contents = if metadata.is_symlink() {
             fs::read_link(&path)
@@ -251,6 +253,11 @@ pub(crate) fn items_of(root: &Path, links: Links) -> BTreeMap<Vec<u8>, Item> {
                 ),
                 links: metadata.nlink(),
                 contents,
+                device: if kind.is_block_device() || kind.is_char_device() {
+                    metadata.rdev()
+                } else {
+                    0
+                },
             },
         );
     }
@@ -282,6 +289,7 @@ pub(crate) fn lost_and_found() -> Item {
         mtime: (TIMES.default, 0),
         links: 2,
         contents: Vec::new(),
+        device: 0,
     }
 }
 

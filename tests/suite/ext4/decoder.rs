@@ -44,6 +44,8 @@ pub(crate) struct Item {
     pub(crate) links: u64,
     /// SHA-256 of a file (empty where it is too large), or the target of a symlink.
     pub(crate) contents: Vec<u8>,
+    /// The number of a device, as the host numbers it; 0 for all else.
+    pub(crate) device: u64,
 }
 
 /// What a walk found besides the items.
@@ -119,6 +121,18 @@ impl Inode {
         }
         let extra = le32(&self.raw, extra_at);
         (seconds + (i64::from(extra & 3) << 32), extra >> 2)
+    }
+    /// The number of a device: of 16 bits in the first pointer, or wider in the second.
+    fn device(&self) -> u64 {
+        if !matches!(self.kind(), 0o020_000 | 0o060_000) {
+            return 0;
+        }
+        let (narrow, wide) = (le32(self.i_block(), 0), le32(self.i_block(), 4));
+        if narrow == 0 {
+            rustix::fs::makedev(wide >> 8 & 0xfff, wide & 0xff | wide >> 12 & 0xfff00)
+        } else {
+            rustix::fs::makedev(narrow >> 8 & 0xff, narrow & 0xff)
+        }
     }
     /// The modification time, which all other times equal.
     fn mtime(&self) -> Checked<(i64, u32)> {
@@ -382,6 +396,10 @@ impl<'a> Decoder<'a> {
         let expected = match kind {
             0o100_000 => 1,
             0o040_000 => 2,
+            0o020_000 => 3,
+            0o060_000 => 4,
+            0o010_000 => 5,
+            0o140_000 => 6,
             0o120_000 => 7,
             other => return Err(format!("{shown}: type {other:o}")),
         };
@@ -399,6 +417,7 @@ impl<'a> Decoder<'a> {
             mtime: inode.mtime()?,
             links: le16(&inode.raw, 0x1a).into(),
             contents: Vec::new(),
+            device: inode.device(),
         };
         ensure!(item.mtime.1 < 1_000_000_000, "{shown}: nanoseconds");
         if kind == 0o040_000 {
@@ -425,7 +444,8 @@ impl<'a> Decoder<'a> {
         let has_extents = inode.flags() & 0x8_0000 != 0;
         if inode.kind() == 0o120_000 && inode.size() < 60 {
             ensure!(
-                !has_extents && inode.sectors() == blocks_besides(inode) * 8,
+                !has_extents
+                    && inode.sectors() * 512 == blocks_besides(inode) * self.geometry.block,
                 "{shown}: fast symlink with blocks"
             );
             let (target, rest) = inode.i_block().split_at(to_usize(inode.size()));
@@ -434,6 +454,15 @@ impl<'a> Decoder<'a> {
                 "{shown}: padding of the target"
             );
             return Ok(target.to_vec());
+        }
+        if !matches!(inode.kind(), 0o040_000 | 0o100_000 | 0o120_000) {
+            ensure!(
+                !has_extents
+                    && inode.size() == 0
+                    && inode.sectors() * 512 == blocks_besides(inode) * self.geometry.block,
+                "{shown}: a special file with blocks"
+            );
+            return Ok(Vec::new());
         }
         ensure!(has_extents, "{shown}: no extents");
         let mapping = self.map(inode, shown)?;

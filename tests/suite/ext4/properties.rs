@@ -1,13 +1,9 @@
 //! Properties of every file system, over generated trees.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 
-use miragefs::config::spec::{Ext4Spec, FeatureSet, ImagePath, InlineFile, Journal, Owner};
+use miragefs::config::spec::{Ext4Spec, ImagePath, InlineFile, Journal, Owner};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::ext4::SizeRequest;
 use miragefs::synth::host_file::HostFiles;
@@ -15,165 +11,14 @@ use miragefs::synth::identifiers::Identifiers;
 use miragefs::synth::source::ByteSource;
 use miragefs::synth::tree::TreeBuilder;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sha2::{Digest, Sha256};
 
 use super::build::{
     TIMES, build, clamp_times, decode_source, decode_source_with_holes, difference, expected_items,
-    location, set_mtime, source_of, try_build_shaped, varied_tree,
+    location, source_of, try_build_shaped, varied_tree,
 };
-use crate::support::{check_byte_source, noise, read};
-
-/// One thing to make in a tree.
-#[derive(Debug, Clone)]
-enum Step {
-    Directory,
-    File(u64),
-    /// A file of holes, however large.
-    Sparse(u64),
-    Symlink(usize),
-    HardLink(prop::sample::Index),
-    /// This many files with names of this length.
-    Many(usize, usize),
-}
-
-#[derive(Debug, Clone)]
-struct Made {
-    below: prop::sample::Index,
-    name: Vec<u8>,
-    step: Step,
-    mode: u32,
-    mtime: (i64, i64),
-}
-
-fn name() -> impl Strategy<Value = Vec<u8>> {
-    let byte = any::<u8>().prop_map(|byte| {
-        if byte == 0 || byte == b'/' {
-            b'x'
-        } else {
-            byte
-        }
-    });
-    prop_oneof![
-        4 => "[a-z]{1,12}".prop_map(String::into_bytes),
-        2 => prop::collection::vec(byte.clone(), 1..40),
-        1 => prop::collection::vec(byte, 255),
-    ]
-}
-
-fn made() -> impl Strategy<Value = Made> {
-    let step = prop_oneof![
-        3 => Just(Step::Directory),
-        4 => (0_u64..20_000).prop_map(Step::File),
-        1 => prop::sample::select(vec![4095_u64, 4096, 4097, 300_000]).prop_map(Step::File),
-        1 => (0_u64..3_000_000).prop_map(Step::Sparse),
-        2 => prop_oneof![1_usize..130, 4000_usize..4096].prop_map(Step::Symlink),
-        2 => any::<prop::sample::Index>().prop_map(Step::HardLink),
-        1 => (1_usize..120, 4_usize..200).prop_map(|(count, len)| Step::Many(count, len)),
-    ];
-    let mtime = (-2_147_483_648_i64..0x3_7fff_ffff, 0_i64..1_000_000_000);
-    (
-        any::<prop::sample::Index>(),
-        name(),
-        step,
-        0_u32..0o10000,
-        mtime,
-    )
-        .prop_map(|(below, name, step, mode, mtime)| Made {
-            below,
-            name,
-            step,
-            mode,
-            mtime,
-        })
-}
-
-fn size() -> impl Strategy<Value = SizeRequest> {
-    prop_oneof![
-        2 => (0_u64..600).prop_map(|free_blocks| SizeRequest::Fit { free_blocks }),
-        1 => (16_000_u64..40_000).prop_map(|sectors| SizeRequest::Fixed(sectors * 512)),
-        1 => (0_u64..800).prop_map(|sectors| SizeRequest::Fixed((129 << 20) + sectors * 512)),
-    ]
-}
-
-/// Mostly the default shape.
-fn shape() -> impl Strategy<Value = Ext4Spec> {
-    let features = prop_oneof![
-        3 => Just(FeatureSet::Std),
-        1 => Just(FeatureSet::Modern),
-        1 => Just(FeatureSet::Compat),
-    ];
-    let journal = prop_oneof![
-        3 => Just(Journal::Default),
-        1 => Just(Journal::None),
-        1 => (4_u64..10).prop_map(|mib| Journal::Size(mib << 20)),
-    ];
-    let block_size = prop_oneof![3 => Just(4096_u32), 1 => Just(2048), 2 => Just(1024)];
-    let inode_size =
-        prop_oneof![3 => Just(256_u32), 1 => Just(128), 1 => Just(512), 1 => Just(1024)];
-    (features, journal, block_size, inode_size).prop_map(
-        |(features, journal, block_size, inode_size)| Ext4Spec {
-            features,
-            journal,
-            block_size,
-            inode_size,
-            ..Ext4Spec::DEFAULT
-        },
-    )
-}
-
-/// Makes the tree; names that are taken are left out.
-fn make(root: &Path, steps: &[Made]) {
-    let mut directories = vec![PathBuf::new()];
-    let mut files: Vec<PathBuf> = Vec::new();
-    for made in steps {
-        let parent = made.below.get(&directories).clone();
-        let relative = parent.join(OsStr::from_bytes(&made.name));
-        let path = root.join(&relative);
-        if path.as_os_str().len() > 3000
-            || matches!(made.name.as_slice(), b"." | b".." | b"lost+found")
-            || fs::symlink_metadata(&path).is_ok()
-        {
-            continue;
-        }
-        match &made.step {
-            Step::Directory => {
-                fs::create_dir(&path).unwrap();
-                directories.push(relative);
-            }
-            Step::File(len) => {
-                fs::write(&path, noise(*len, usize::try_from(*len).unwrap())).unwrap();
-                files.push(relative);
-            }
-            Step::Sparse(len) => {
-                let file = File::create(&path).unwrap();
-                file.set_len(*len).unwrap();
-                file.write_all_at(b"x", len / 2).unwrap();
-                files.push(relative);
-            }
-            Step::Symlink(len) => {
-                symlink("t".repeat(*len), &path).unwrap();
-                continue;
-            }
-            Step::HardLink(to) => {
-                if !files.is_empty() {
-                    fs::hard_link(root.join(to.get(&files)), &path).unwrap();
-                }
-                continue;
-            }
-            Step::Many(count, len) => {
-                fs::create_dir(&path).unwrap();
-                for index in 0..*count {
-                    let name = format!("{index:0len$}");
-                    fs::write(path.join(name), "").unwrap();
-                }
-                directories.push(relative);
-            }
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(made.mode | 0o700)).unwrap();
-        set_mtime(&path, made.mtime.0, made.mtime.1);
-    }
-}
+use super::generated::{Host, Span, made, make, runner, shape, size};
+use crate::support::{check_byte_source, read};
 
 /// Equal for equal bytes and runs.
 pub(crate) fn digest(source: &dyn ByteSource) -> Vec<u8> {
@@ -191,28 +36,16 @@ pub(crate) fn digest(source: &dyn ByteSource) -> Vec<u8> {
     digest.finalize().to_vec()
 }
 
-/// The same cases on every run, unless PROPTEST_CASES asks for another number of them.
-fn runner(cases: u32) -> TestRunner {
-    let mut config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    if std::env::var_os("PROPTEST_CASES").is_some() {
-        return TestRunner::new(config);
-    }
-    config.cases = cases;
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
-}
-
 #[test]
 fn generated_trees_are_decoded_as_they_are() {
+    let host = Host::look();
     let strategy = (prop::collection::vec(made(), 0..40), size(), shape());
     let mut seen = BTreeSet::new();
     let seen_levels = std::cell::RefCell::new(&mut seen);
-    runner(64)
+    runner(64, 1)
         .run(&strategy, |(steps, size, shape)| {
             let directory = tempfile::tempdir().unwrap();
-            make(directory.path(), &steps);
+            make(directory.path(), &steps, host, &shape, Span::All);
             let Ok(source) = try_build_shaped(directory.path(), &shape, size) else {
                 return Err(TestCaseError::reject("does not fit"));
             };
@@ -234,11 +67,12 @@ fn generated_trees_are_decoded_as_they_are() {
 #[test]
 fn generated_trees_conform() {
     // Each case is read many times over, so the file systems are small and the cases few.
+    let host = Host::look();
     let strategy = (prop::collection::vec(made(), 0..25), 0_u64..50, shape());
-    runner(16)
+    runner(16, 1)
         .run(&strategy, |(steps, free_blocks, shape)| {
             let directory = tempfile::tempdir().unwrap();
-            make(directory.path(), &steps);
+            make(directory.path(), &steps, host, &shape, Span::All);
             // The journal would be most of it.
             let shape = Ext4Spec {
                 journal: Journal::None,
@@ -246,7 +80,7 @@ fn generated_trees_conform() {
             };
             let size = SizeRequest::Fit { free_blocks };
             let Ok(source) = try_build_shaped(directory.path(), &shape, size) else {
-                return Err(TestCaseError::reject("a symlink is too long"));
+                return Err(TestCaseError::reject("does not fit"));
             };
             check_byte_source(&source);
             Ok(())

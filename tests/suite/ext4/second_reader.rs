@@ -1,18 +1,20 @@
 //! A reader that others wrote, the `ext4-view` crate, finds what the source holds.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
-use ext4_view::{Ext4, Ext4Read};
+use ext4_view::{Ext4, Ext4Error, Ext4Read};
 use miragefs::config::spec::{CopySpec, Sparse};
 use miragefs::synth::ext4::SizeRequest;
 use miragefs::synth::source::ByteSource;
+use sha2::{Digest, Sha256};
 
-use super::build::{copy_of, set_mtime, try_build_entry};
+use super::build::{copy_of, expected_items, set_mtime, try_build_entry};
+use super::decoder::Item;
 
 /// Our bytes as that crate reads them.
 struct Reader(Arc<dyn ByteSource>);
@@ -48,34 +50,45 @@ fn make_source(at: &Path) {
     set_mtime(&at.join("wide/inner"), 1_234_567_890, 0);
 }
 
-fn compare(view: &Ext4, source: &Path, relative: &Path) -> usize {
-    let mut compared = 0;
-    for entry in fs::read_dir(source.join(relative)).unwrap() {
-        let below = relative.join(entry.unwrap().file_name());
-        let path = Path::new("/").join(&below);
-        let name = path.as_os_str().as_bytes();
-        let expected = fs::symlink_metadata(source.join(&below)).unwrap();
-        let found = view.symlink_metadata(name).unwrap();
+/// Loads a file system of ours with that crate.
+pub(super) fn load(image: Arc<dyn ByteSource>) -> Result<Ext4, Ext4Error> {
+    Ext4::load(Box::new(Reader(image)))
+}
+
+/// Compares all items with what that crate reads of them, and returns how many they are.
+pub(super) fn compare(view: &Ext4, items: &BTreeMap<Vec<u8>, Item>) -> usize {
+    for (path, item) in items {
+        let shown = String::from_utf8_lossy(path);
+        let path = [b"/", path.as_slice()].concat();
+        let path = path.as_slice();
+        let found = view
+            .symlink_metadata(path)
+            .unwrap_or_else(|error| panic!("/{shown}: {error}"));
         let ours = (u32::from(found.mode()), found.uid(), found.gid());
-        assert_eq!(
-            ours,
-            (expected.mode() & 0o7777, expected.uid(), expected.gid()),
-            "{below:?}"
-        );
-        if expected.is_dir() {
-            compared += compare(view, source, &below);
-        } else if expected.is_symlink() {
-            let target = fs::read_link(source.join(&below)).unwrap();
-            let found = view.read_link(name).unwrap();
-            assert_eq!(AsRef::<[u8]>::as_ref(&found), target.as_os_str().as_bytes());
-        } else {
-            assert_eq!(found.len(), expected.len(), "{below:?}");
-            let same = view.read(name).unwrap() == fs::read(source.join(&below)).unwrap();
-            assert!(same, "{below:?}");
+        assert_eq!(ours, (item.mode & 0o7777, item.uid, item.gid), "/{shown}");
+        let time = found.modified();
+        assert_eq!((time.seconds(), time.nanoseconds()), item.mtime, "/{shown}");
+        let kind = found.file_type();
+        let bits = match kind {
+            kind if kind.is_dir() => 0o040_000,
+            kind if kind.is_symlink() => 0o120_000,
+            kind if kind.is_regular_file() => 0o100_000,
+            kind if kind.is_block_dev() => 0o060_000,
+            kind if kind.is_char_dev() => 0o020_000,
+            kind if kind.is_fifo() => 0o010_000,
+            _ => 0o140_000,
+        };
+        assert_eq!(bits, item.mode & 0o170_000, "/{shown}");
+        if kind.is_symlink() {
+            let target = view.read_link(path).unwrap();
+            assert_eq!(AsRef::<[u8]>::as_ref(&target), item.contents, "/{shown}");
+        } else if kind.is_regular_file() {
+            assert_eq!(found.len(), item.size, "/{shown}");
+            let contents = Sha256::digest(view.read(path).unwrap());
+            assert_eq!(contents.as_slice(), item.contents, "/{shown}");
         }
-        compared += 1;
     }
-    compared
+    items.len()
 }
 
 #[test]
@@ -86,14 +99,16 @@ fn another_reader_finds_the_same() {
         sparse: Sparse::Auto,
         ..copy_of(directory.path())
     };
+    let items = expected_items(directory.path());
     for size in [
         SizeRequest::Fixed(256 << 20),
         SizeRequest::Fit { free_blocks: 0 },
     ] {
         let image = try_build_entry(&entry, size).unwrap();
-        let view = Ext4::load(Box::new(Reader(Arc::new(image)))).unwrap();
+        let view = load(Arc::new(image)).unwrap();
         assert_eq!(view.label().to_str(), Ok("test"));
-        assert_eq!(compare(&view, directory.path(), Path::new("")), 3007);
+        // The root and lost+found are counted too.
+        assert_eq!(compare(&view, &items), 3009);
         assert!(!view.exists("/wide/none").unwrap());
     }
 }
