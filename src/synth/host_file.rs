@@ -4,6 +4,10 @@
 //! when it was opened and again after the bytes were read. Opening never leaves the source directory and never
 //! follows a symlink.
 
+mod identity;
+
+pub use identity::Identity;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::names::{Name, Names};
@@ -32,53 +36,6 @@ const OPEN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not z
 
 /// Timestamps of file systems have ticks of up to this length (HZ = 100 and some slack).
 const TIMESTAMP_TICK: Duration = Duration::from_millis(20);
-
-/// What must stay the same for a source file's bytes to be the planned ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// Device of the file system.
-    pub device: u64,
-    /// Inode on the host.
-    pub inode: u64,
-    /// Length in bytes.
-    pub size: u64,
-    /// Modification time.
-    pub mtime: PackedTime,
-    /// Change time.
-    pub ctime: PackedTime,
-}
-
-impl Identity {
-    /// The identity that `stat` shows.
-    #[must_use]
-    pub fn from_stat(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: PackedTime::new(stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
-            ctime: PackedTime::new(stat.st_ctime, nanoseconds(stat.st_ctime_nsec)),
-        }
-    }
-
-    /// The first attribute that differs, by name.
-    fn difference(&self, now: &Self) -> Option<&'static str> {
-        [
-            ("device", self.device == now.device),
-            ("inode", self.inode == now.inode),
-            ("size", self.size == now.size),
-            ("mtime", self.mtime == now.mtime),
-            ("ctime", self.ctime == now.ctime),
-        ]
-        .into_iter()
-        .find_map(|(name, same)| (!same).then_some(name))
-    }
-}
-
-/// The kernel keeps nanoseconds below 10^9.
-pub(super) fn nanoseconds(value: impl TryInto<u32>) -> u32 {
-    value.try_into().unwrap_or(0)
-}
 
 /// A directory that source files are opened below.
 #[derive(Debug)]
