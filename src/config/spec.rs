@@ -207,7 +207,7 @@ impl Ext4Spec {
 
 /// Significant bits beyond which rounding leaves nothing worth having.
 pub const SLACK_BITS_MAX: u8 = 16;
-/// The usual slack: it costs four to five percent.
+/// The usual slack: it takes about six percent.
 pub const SLACK_BITS_DEFAULT: u8 = 6;
 
 /// `features`.
