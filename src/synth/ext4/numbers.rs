@@ -199,8 +199,14 @@ pub(super) fn without_stub_group(block_count: u64, options: &Options) -> u64 {
 
 /// Fills up a last group that would hold little more than its own copies.
 pub(super) fn with_whole_last_group(block_count: u64, options: &Options) -> u64 {
-    let (_, missing) = last_group(block_count, options);
-    block_count + missing
+    let mut whole = block_count;
+    loop {
+        // With more blocks the copies may take more, too.
+        match last_group(whole, options) {
+            (_, 0) => return whole,
+            (_, missing) => whole += missing,
+        }
+    }
 }
 
 /// The blocks of whole groups, as many as `groups`.
