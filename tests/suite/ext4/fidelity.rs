@@ -36,7 +36,8 @@ pub(super) fn attributes_below(root: &Path) -> String {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).unwrap()
+    // Values need not be UTF-8: a character for each byte tells them all apart.
+    output.stdout.into_iter().map(char::from).collect()
 }
 
 /// Type, permissions, device number and path of everything below `root`.
