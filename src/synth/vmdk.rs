@@ -11,7 +11,7 @@ pub use sparse::SparseVmdk;
 pub use stream::StreamVmdk;
 
 use super::data_map::DataMap;
-use super::grain_map::GrainMap;
+use super::unit_map::UnitMap;
 use crate::config::spec::ScsiController;
 use crate::formats::vmdk::GRAIN_LEN;
 pub use crate::formats::vmdk::descriptor::AdapterType;
@@ -104,11 +104,11 @@ impl DescriptorParams {
 }
 
 /// The allocated grains of a disk of `disk_len` bytes.
-fn plan_grains(data: &DataMap, disk_len: u64) -> Result<GrainMap, VmdkError> {
+fn plan_grains(data: &DataMap, disk_len: u64) -> Result<UnitMap, VmdkError> {
     if disk_len == 0 || !disk_len.is_multiple_of(GRAIN_LEN) {
         return Err(VmdkError::DiskLen(ByteCount(disk_len)));
     }
-    Ok(GrainMap::new(data, disk_len))
+    Ok(UnitMap::new(data, disk_len, GRAIN_LEN))
 }
 
 /// Fails unless every sector of a file of `sectors` has a number of 32 bits.
@@ -146,7 +146,7 @@ mod tests {
             plan_grains(&data, 1_048_064).unwrap_err().to_string(),
             "disk of 1048064 bytes (1023.5 KiB): a VMDK's is a multiple of 65536 bytes (64 KiB), and not empty"
         );
-        assert_eq!(plan_grains(&data, 3 * GRAIN_LEN).unwrap().grain_count(), 3);
+        assert_eq!(plan_grains(&data, 3 * GRAIN_LEN).unwrap().unit_count(), 3);
     }
 
     #[test]

@@ -19,15 +19,15 @@ use crate::formats::vmdk::{
     DESCRIPTOR_END, GRAIN_LEN, GRAIN_SECTORS, GRAIN_TABLE_LEN, GRAIN_TABLE_SECTORS, GTES_PER_GT,
 };
 use crate::synth::data_map::DataMap;
-use crate::synth::grain_map::GrainMap;
 use crate::synth::region::{Region, copy_padded, read_regions};
 use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use crate::synth::unit_map::UnitMap;
 use crate::units::{SECTOR_SIZE, checked_round_up, to_u64};
 
 /// A disk as monolithicSparse VMDK.
 pub struct SparseVmdk {
     disk: Arc<dyn ByteSource>,
-    grains: GrainMap,
+    grains: UnitMap,
     header: [u8; 512],
     descriptor: Vec<u8>,
     table_count: u64,

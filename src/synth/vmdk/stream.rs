@@ -27,9 +27,9 @@ use crate::formats::vmdk::{
     DESCRIPTOR_END, GRAIN_LEN, GRAIN_SECTORS, GRAIN_TABLE_SECTORS, GTES_PER_GT,
 };
 use crate::synth::data_map::DataMap;
-use crate::synth::grain_map::GrainMap;
 use crate::synth::region::{Region, copy_padded, read_regions};
 use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use crate::synth::unit_map::UnitMap;
 use crate::units::{SECTOR_SIZE, to_u64, to_usize};
 
 /// Sectors before the first grain; VirtualBox starts its sequential read exactly there.
@@ -42,7 +42,7 @@ const TAIL_SECTORS: u64 = 3;
 /// A disk as streamOptimized VMDK.
 pub struct StreamVmdk {
     disk: Arc<dyn ByteSource>,
-    grains: GrainMap,
+    grains: UnitMap,
     descriptor: Vec<u8>,
     table_count: u64,
     directory_sectors: u64,

@@ -8,13 +8,13 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 use crate::formats::vmdk::{GDES_PER_SECTOR, GTES_PER_GT};
-use crate::synth::grain_map::GrainMap;
 use crate::synth::region::copy_padded;
+use crate::synth::unit_map::UnitMap;
 use crate::units::{to_u64, to_usize};
 
 /// Grain tables of a disk, the last one perhaps only partly used.
-pub(super) fn table_count(grains: &GrainMap) -> u64 {
-    grains.grain_count().div_ceil(GTES_PER_GT)
+pub(super) fn table_count(grains: &UnitMap) -> u64 {
+    grains.unit_count().div_ceil(GTES_PER_GT)
 }
 
 /// Sectors of a grain directory for `table_count` tables.
@@ -23,13 +23,13 @@ pub(super) fn directory_sectors(table_count: u64) -> u64 {
 }
 
 /// Allocated grains in front of table `table`.
-pub(super) fn rank_of_table(grains: &GrainMap, table: u64) -> u64 {
+pub(super) fn rank_of_table(grains: &UnitMap, table: u64) -> u64 {
     grains.rank(table * GTES_PER_GT)
 }
 
 /// Fills `buf` from byte `from` of grain table `table`; `sector_of` gives the file sector of a grain's table entry.
 pub(super) fn fill_table(
-    grains: &GrainMap,
+    grains: &UnitMap,
     table: u64,
     from: u64,
     buf: &mut [u8],
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn empty_tables_are_zero() {
-        let grains = GrainMap::new(&DataMap::default(), 600 * 65536);
+        let grains = UnitMap::new(&DataMap::default(), 600 * 65536, 65536);
         assert_eq!(table_count(&grains), 2);
         assert_eq!(directory_sectors(129), 2);
         let mut buf = [0xa5; 2048];

@@ -1,53 +1,55 @@
-//! Which grains of a disk are allocated in its VMDK, as rank queries.
+//! Which units of a disk are allocated in a container around it, as rank queries.
 //!
-//! Invariant: a grain is allocated if and only if the plan has data in it; contents are never looked at. Memory grows
-//! with the runs of allocated grains, not with the disk.
+//! A unit is what the container allocates at once: a grain of VMDK, a cluster of qcow2, a block of VHD, VHDX and VDI.
+//! Invariant: a unit is allocated if and only if the plan has data in it; contents are never looked at. Memory grows
+//! with the runs of allocated units, not with the disk.
 #![expect(
     clippy::arithmetic_side_effects,
-    reason = "grain numbers are offsets / 65536, at most 2^48; ranks are below them"
+    reason = "unit numbers are offsets divided by at least 512; ranks are below them"
 )]
 
 use super::data_map::DataMap;
-use crate::formats::vmdk::GRAIN_LEN;
 
-/// The allocated grains of a disk.
+/// The allocated units of a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrainMap {
+pub struct UnitMap {
     /// Sorted, disjoint, not touching.
-    runs: Vec<GrainRun>,
-    grain_count: u64,
+    runs: Vec<UnitRun>,
+    unit_count: u64,
     allocated_count: u64,
 }
 
-/// Consecutive allocated grains.
+/// Consecutive allocated units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GrainRun {
-    /// First grain.
+pub struct UnitRun {
+    /// First unit.
     pub first: u64,
-    /// One behind the last grain.
+    /// One behind the last unit.
     pub end: u64,
-    /// Allocated grains in front of `first`.
+    /// Allocated units in front of `first`.
     pub rank: u64,
 }
 
-impl GrainMap {
-    /// The grains that `data` touches on a disk of `disk_len` bytes, a multiple of the grain; data beyond is ignored.
+impl UnitMap {
+    /// The units of `unit_len` bytes, at least 512, that `data` touches on a disk of `disk_len` bytes; data beyond is
+    /// ignored. The last unit may be partial.
     #[must_use]
-    pub fn new(data: &DataMap, disk_len: u64) -> Self {
-        let grain_count = disk_len / GRAIN_LEN;
-        let mut runs: Vec<GrainRun> = Vec::new();
+    pub fn new(data: &DataMap, disk_len: u64, unit_len: u64) -> Self {
+        debug_assert!(unit_len >= 512, "units are at least a sector");
+        let unit_count = disk_len.div_ceil(unit_len);
+        let mut runs: Vec<UnitRun> = Vec::new();
         let mut allocated_count = 0;
         for (start, end) in data.ranges() {
-            let end = end.div_ceil(GRAIN_LEN).min(grain_count);
+            let end = end.div_ceil(unit_len).min(unit_count);
             // Ranges are sorted: only the last run can already hold or touch this one.
             let covered = runs.last().map_or(0, |last| last.end);
-            let first = (start / GRAIN_LEN).max(covered);
+            let first = (start / unit_len).max(covered);
             if first >= end {
                 continue;
             }
             match runs.last_mut() {
                 Some(last) if last.end == first => last.end = end,
-                _ => runs.push(GrainRun {
+                _ => runs.push(UnitRun {
                     first,
                     end,
                     rank: allocated_count,
@@ -58,44 +60,42 @@ impl GrainMap {
         runs.shrink_to_fit();
         Self {
             runs,
-            grain_count,
+            unit_count,
             allocated_count,
         }
     }
 
     /// Grains of the disk.
     #[must_use]
-    pub fn grain_count(&self) -> u64 {
-        self.grain_count
+    pub fn unit_count(&self) -> u64 {
+        self.unit_count
     }
 
-    /// Allocated grains.
+    /// Allocated units.
     #[must_use]
     pub fn allocated_count(&self) -> u64 {
         self.allocated_count
     }
 
-    /// Allocated grains in front of `grain`; all of them for any number beyond the last.
+    /// Allocated units in front of `unit`; all of them for any number beyond the last.
     #[must_use]
-    pub fn rank(&self, grain: u64) -> u64 {
-        let index = self.runs.partition_point(|run| run.first < grain);
+    pub fn rank(&self, unit: u64) -> u64 {
+        let index = self.runs.partition_point(|run| run.first < unit);
         match index.checked_sub(1).and_then(|last| self.runs.get(last)) {
-            Some(run) => run.rank + (grain.min(run.end) - run.first),
+            Some(run) => run.rank + (unit.min(run.end) - run.first),
             None => 0,
         }
     }
 
-    /// The first allocated grain at or behind `grain`.
+    /// The first allocated unit at or behind `unit`.
     #[must_use]
-    pub fn next_allocated(&self, grain: u64) -> Option<u64> {
-        self.runs_from(grain)
-            .first()
-            .map(|run| run.first.max(grain))
+    pub fn next_allocated(&self, unit: u64) -> Option<u64> {
+        self.runs_from(unit).first().map(|run| run.first.max(unit))
     }
 
-    /// The run that holds the allocated grain number `rank`, counted from 0.
+    /// The run that holds the allocated unit number `rank`, counted from 0.
     #[must_use]
-    pub fn run_of_rank(&self, rank: u64) -> Option<GrainRun> {
+    pub fn run_of_rank(&self, rank: u64) -> Option<UnitRun> {
         if rank >= self.allocated_count {
             return None;
         }
@@ -106,27 +106,27 @@ impl GrainMap {
             .copied()
     }
 
-    /// The allocated grain number `rank`, counted from 0.
+    /// The allocated unit number `rank`, counted from 0.
     #[must_use]
     pub fn select(&self, rank: u64) -> Option<u64> {
         let run = self.run_of_rank(rank)?;
         Some(run.first + (rank - run.rank))
     }
 
-    /// The allocated grains of `first..end` with their ranks, ascending.
+    /// The allocated units of `first..end` with their ranks, ascending.
     pub fn allocated_in(&self, first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs_from(first)
             .iter()
             .take_while(move |run| run.first < end)
             .flat_map(move |run| {
                 (run.first.max(first)..run.end.min(end))
-                    .map(|grain| (grain, run.rank + (grain - run.first)))
+                    .map(|unit| (unit, run.rank + (unit - run.first)))
             })
     }
 
-    /// The runs that end behind `grain`.
-    fn runs_from(&self, grain: u64) -> &[GrainRun] {
-        let index = self.runs.partition_point(|run| run.end <= grain);
+    /// The runs that end behind `unit`.
+    fn runs_from(&self, unit: u64) -> &[UnitRun] {
+        let index = self.runs.partition_point(|run| run.end <= unit);
         self.runs.get(index..).unwrap_or_default()
     }
 }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step};
 
-    const G: u64 = GRAIN_LEN;
+    const G: u64 = 65536;
 
     /// A source with the given data ranges, for its map only.
     struct Ranges(Vec<(u64, u64)>, u64);
@@ -171,8 +171,8 @@ mod tests {
         fn explain_at(&self, _: u64, _: &mut Vec<Step>) {}
     }
 
-    fn map(ranges: &[(u64, u64)], len: u64) -> GrainMap {
-        GrainMap::new(&DataMap::of(&Ranges(ranges.to_vec(), len)), len)
+    fn map(ranges: &[(u64, u64)], len: u64) -> UnitMap {
+        UnitMap::new(&DataMap::of(&Ranges(ranges.to_vec(), len)), len, G)
     }
 
     /// Every query against a plain list of flags.
@@ -184,7 +184,7 @@ mod tests {
         let allocated: Vec<u64> = (0..grains)
             .filter(|g| flags[usize::try_from(*g).unwrap()])
             .collect();
-        assert_eq!(map.grain_count(), grains);
+        assert_eq!(map.unit_count(), grains);
         assert_eq!(
             map.allocated_count(),
             u64::try_from(allocated.len()).unwrap()
@@ -239,7 +239,7 @@ mod tests {
         let map = map(&[(0, 1), (G + 7, G + 8), (2 * G, 3 * G)], 8 * G);
         assert_eq!(
             map.runs,
-            [GrainRun {
+            [UnitRun {
                 first: 0,
                 end: 3,
                 rank: 0
@@ -250,6 +250,6 @@ mod tests {
     #[test]
     fn data_beyond_the_disk_is_ignored() {
         let data = DataMap::of(&Ranges(vec![(G, 9 * G)], 9 * G));
-        assert_eq!(GrainMap::new(&data, 3 * G).allocated_count(), 2);
+        assert_eq!(UnitMap::new(&data, 3 * G, G).allocated_count(), 2);
     }
 }
