@@ -11,6 +11,7 @@ pub mod fingerprint;
 pub mod generation;
 pub mod host_file;
 pub mod identifiers;
+mod images;
 pub mod mistakes;
 pub mod names;
 pub mod ova;

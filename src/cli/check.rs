@@ -7,7 +7,9 @@ use super::load::{self, LoadOptions, LoadedPlan};
 use super::output::Warning;
 use super::table::{Align, Table};
 use super::{CheckArgs, output};
-use crate::config::spec::{ImageFormat, ImageSpec, Manifest, PartitionTable, VmdkLayout};
+use crate::config::spec::{
+    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VmdkLayout,
+};
 use crate::synth::generation::{Image, PartitionReport};
 use crate::units::{ByteCount, SECTOR_SIZE};
 
@@ -120,7 +122,11 @@ impl Report {
             planned,
             warnings,
         } = loaded;
-        let images = spec.images.iter().zip(&planned.generation.images);
+        let images = planned
+            .spec_of_image
+            .iter()
+            .filter_map(|index| spec.images.get(*index))
+            .zip(&planned.generation.images);
         Self {
             name: spec.name.clone(),
             disk: Disk {
@@ -301,22 +307,7 @@ impl Partition {
 
 impl ImageReport {
     fn new(spec: &ImageSpec, image: &Image) -> Self {
-        let (format, layout, manifest) = match spec.format {
-            ImageFormat::Raw => ("raw", None, None),
-            ImageFormat::Vmdk(VmdkLayout::MonolithicSparse) => {
-                ("vmdk", Some("monolithic-sparse"), None)
-            }
-            ImageFormat::Vmdk(VmdkLayout::StreamOptimized) => {
-                ("vmdk", Some("stream-optimized"), None)
-            }
-            ImageFormat::Ova { manifest } => {
-                let manifest = match manifest {
-                    Manifest::None => "none",
-                    Manifest::Sha256 => "sha256",
-                };
-                ("ova", None, Some(manifest))
-            }
-        };
+        let (format, layout, manifest) = described(spec.format);
         Self {
             name: image.name.clone(),
             format,
@@ -325,6 +316,28 @@ impl ImageReport {
             size: image.source.len(),
             allocated_bytes: image.data.data_len(),
         }
+    }
+}
+
+/// Format, layout and manifest as they are written in a config.
+fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option<&'static str>) {
+    let manifest = |package: PackageSpec| match package.manifest.map(|spec| spec.algorithm) {
+        None => "none",
+        Some(DigestAlgorithm::Sha1) => "sha1",
+        Some(DigestAlgorithm::Sha256) => "sha256",
+        Some(DigestAlgorithm::Sha512) => "sha512",
+    };
+    match format {
+        ImageFormat::Raw { .. } => ("raw", None, None),
+        ImageFormat::Vmdk(layout) => {
+            let layout = match layout {
+                VmdkLayout::MonolithicSparse => "monolithic-sparse",
+                VmdkLayout::MonolithicFlat => "monolithic-flat",
+                VmdkLayout::StreamOptimized(_) => "stream-optimized",
+            };
+            ("vmdk", Some(layout), None)
+        }
+        ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
     }
 }
 

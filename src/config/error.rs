@@ -359,14 +359,32 @@ pub enum ConfigErrorKind {
     #[error("[images] names no image")]
     NoImages,
     /// A key of another format.
-    #[error("`{key}` belongs to format \"{owner}\", not to \"{format}\"")]
+    #[error("`{key}` belongs to format {}, not to \"{format}\"", listed(owners))]
     KeyOfOtherFormat {
         /// The key.
         key: &'static str,
-        /// The format it belongs to.
-        owner: &'static str,
+        /// The formats it belongs to.
+        owners: &'static [&'static str],
         /// The format here.
         format: &'static str,
+    },
+    /// A key that says something about what another key rules out.
+    #[error("`{key}` needs {needs}")]
+    KeyNeeds {
+        /// The key.
+        key: &'static str,
+        /// What must be written for it.
+        needs: &'static str,
+    },
+    /// A partition that is not in the config.
+    #[error("`{key}` is \"{label}\", which is no partition's label")]
+    UnknownPartition {
+        /// The key.
+        key: &'static str,
+        /// As typed.
+        label: String,
+        /// The labels there are.
+        known: Vec<String>,
     },
     /// The environment's time.
     #[error(

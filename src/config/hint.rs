@@ -85,8 +85,15 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
         Kind::Ext4(error) => error.hint(),
         Kind::Boot(error) => error.hint(),
         Kind::NoImages => "leave [images] out to get disk.img, disk.vmdk and boot.ova".to_owned(),
-        Kind::KeyOfOtherFormat { key, owner, .. } => {
-            format!("leave `{key}` out, or write format = \"{owner}\"")
+        Kind::KeyOfOtherFormat { key, owners, .. } => {
+            format!("leave `{key}` out, or write format = {}", listed(owners))
+        }
+        Kind::KeyNeeds { key, needs } => format!("leave `{key}` out, or write {needs}"),
+        Kind::UnknownPartition { label, known, .. } => {
+            match nearest(label, known.iter().map(String::as_str)) {
+                Some(name) => format!("did you mean \"{name}\"?"),
+                None => format!("the partitions are {}", known.join(", ")),
+            }
         }
         Kind::Epoch { .. } => {
             "unset it, or give the seconds since 1970: SOURCE_DATE_EPOCH=$(date +%s)".to_owned()

@@ -200,9 +200,13 @@ const IMAGE: TableKeys = TableKeys {
     title: "[images]",
     keys: &[
         key("format", Shape::Text),
+        key("partition", Shape::Text),
         key("layout", Shape::Text),
+        key("grain-directory", Shape::Text),
         key("compression", Shape::Text),
+        key("level", Shape::Integer),
         key("manifest", Shape::Text),
+        key("manifest-position", Shape::Text),
     ],
 };
 
@@ -238,6 +242,7 @@ impl Key {
                     "source-date-epoch" => 1_700_000_000,
                     "hardware-version" => 13,
                     "reserved-percent" => 5,
+                    "level" => 6,
                     _ => 2,
                 };
                 format!("write a whole number without quotes, such as {name} = {number}")

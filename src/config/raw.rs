@@ -167,9 +167,13 @@ pub(crate) struct RawNetwork {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct RawImage {
     pub(crate) format: Text,
+    pub(crate) partition: Text,
     pub(crate) layout: Text,
+    pub(crate) grain_directory: Text,
     pub(crate) compression: Text,
+    pub(crate) level: Option<Spanned<i64>>,
     pub(crate) manifest: Text,
+    pub(crate) manifest_position: Text,
 }
 
 /// The value of a variable.

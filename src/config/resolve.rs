@@ -260,7 +260,7 @@ pub(crate) fn resolve(
     boot::check_partitions(&raw.partition, &partitions, &disk, &vm, &raw.vm, context)?;
     disk.boot_code = boot::boot_code(&raw_disk, &partitions, disk.table, context)?;
     let extlinux = boot::extlinux(&raw.bootloader, &raw.partition, &partitions, context)?;
-    let images = images::resolve(raw.images, context)?;
+    let images = images::resolve(raw.images, &partitions, context)?;
     Ok(Spec {
         config_path,
         name,

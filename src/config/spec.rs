@@ -519,14 +519,14 @@ pub struct ImageSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageFormat {
     /// The disk's bytes.
-    Raw,
+    Raw {
+        /// Only those of this partition, by its index in [`Spec::partitions`].
+        partition: Option<usize>,
+    },
     /// A VMDK.
     Vmdk(VmdkLayout),
     /// An OVF package in a tar.
-    Ova {
-        /// The manifest.
-        manifest: Manifest,
-    },
+    Ova(PackageSpec),
 }
 
 /// `layout` of a VMDK.
@@ -534,15 +534,95 @@ pub enum ImageFormat {
 pub enum VmdkLayout {
     /// Grains where the disk has data.
     MonolithicSparse,
-    /// Stored-deflate grains between markers, as inside an OVA.
-    StreamOptimized,
+    /// A descriptor beside the raw disk.
+    MonolithicFlat,
+    /// Compressed grains between markers, as inside an OVA.
+    StreamOptimized(StreamSpec),
 }
 
-/// `manifest` of an OVA.
+/// How a streamOptimized VMDK is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manifest {
-    /// No manifest.
-    None,
-    /// SHA-256, last member.
+pub struct StreamSpec {
+    /// Where the grain directory is.
+    pub directory: DirectoryPlace,
+    /// What grains are compressed with.
+    pub compression: Compression,
+}
+
+/// `grain-directory` of a streamOptimized VMDK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryPlace {
+    /// Behind the grains, found through a footer: the technote's layout.
+    Footer,
+    /// Before the grains: the layout of VMware's own converter.
+    Front,
+}
+
+/// `compression`, with `level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Stored blocks: every grain takes the same room.
+    Stored,
+    /// Really compressed: sizes are known once every grain was compressed.
+    Deflate {
+        /// 1 (fast) to [`DEFLATE_LEVEL_MAX`] (small).
+        level: u8,
+    },
+}
+
+/// The highest level of compression.
+pub const DEFLATE_LEVEL_MAX: u8 = 12;
+/// The usual level: smaller than zlib's usual one, and faster.
+pub const DEFLATE_LEVEL_DEFAULT: u8 = 6;
+
+/// What an OVF package is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackageSpec {
+    /// Its disk.
+    pub stream: StreamSpec,
+    /// Its manifest, if it has one.
+    pub manifest: Option<ManifestSpec>,
+}
+
+impl PackageSpec {
+    /// What an image of which only the format is said has.
+    pub const DEFAULT: Self = Self {
+        stream: StreamSpec {
+            directory: DirectoryPlace::Footer,
+            compression: Compression::Stored,
+        },
+        manifest: Some(ManifestSpec {
+            algorithm: DigestAlgorithm::Sha256,
+            position: ManifestPosition::Last,
+        }),
+    };
+}
+
+/// A manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManifestSpec {
+    /// What the members are hashed with.
+    pub algorithm: DigestAlgorithm,
+    /// Where it stands among the members.
+    pub position: ManifestPosition,
+}
+
+/// `manifest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// SHA-1, for vSphere up to 6.0.
+    Sha1,
+    /// SHA-256.
     Sha256,
+    /// SHA-512, for recent vSphere only.
+    Sha512,
+}
+
+/// `manifest-position`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManifestPosition {
+    /// Behind the disk.
+    Last,
+    /// Between descriptor and disk.
+    Second,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::spec::{
-    BootCode, DiskSize, Filesystem, ImageFormat, ImagePath, Manifest, Owner, PartitionSize,
+    BootCode, DiskSize, Filesystem, ImageFormat, ImagePath, Owner, PackageSpec, PartitionSize,
     PartitionTable, Piece, Times, VmdkLayout,
 };
 use super::{ConfigError, Environment, Loaded, STARTER, load_text};
@@ -97,14 +97,9 @@ fn smallest_config_gets_the_defaults() {
     assert_eq!(
         images,
         [
-            ("disk.img", ImageFormat::Raw),
+            ("disk.img", ImageFormat::Raw { partition: None }),
             ("disk.vmdk", ImageFormat::Vmdk(VmdkLayout::MonolithicSparse)),
-            (
-                "boot.ova",
-                ImageFormat::Ova {
-                    manifest: Manifest::Sha256
-                }
-            ),
+            ("boot.ova", ImageFormat::Ova(PackageSpec::DEFAULT)),
         ]
     );
     assert_eq!(loaded.warnings, []);

@@ -372,13 +372,24 @@ impl DiskLayout {
         for (number, partition) in by_start {
             let (start, end) = partition.byte_range();
             map.push_zeros_to(start, "unpartitioned gap");
-            let name = format!("partition {number} \"{}\"", partition.label);
-            let source = Arc::clone(&partition.source);
-            map.push(source.len(), name.as_str(), Segment::Source(source));
-            map.push_zeros_to(end, format!("{name}, behind the file system"));
+            partition.push_to(&mut map, number, end);
         }
         map.push_zeros_to(self.len, "unpartitioned gap");
         map
+    }
+
+    /// Each partition as an image of its own, in the order of the config.
+    #[must_use]
+    pub fn partition_images(&self) -> Vec<SegmentMap> {
+        (1_usize..)
+            .zip(&self.partitions)
+            .map(|(number, partition)| {
+                let (start, end) = partition.byte_range();
+                let mut map = SegmentMap::new();
+                partition.push_to(&mut map, number, end.saturating_sub(start));
+                map
+            })
+            .collect()
     }
 
     fn boot_sector(&self) -> [u8; 512] {
@@ -406,6 +417,14 @@ impl DiskLayout {
 }
 
 impl PlacedPartition {
+    /// Appends its contents to `map`, and zeros up to `end` there.
+    fn push_to(&self, map: &mut SegmentMap, number: usize, end: u64) {
+        let name = format!("partition {number} \"{}\"", self.label);
+        let source = Arc::clone(&self.source);
+        map.push(source.len(), name.as_str(), Segment::Source(source));
+        map.push_zeros_to(end, format!("{name}, behind the file system"));
+    }
+
     /// Start and end in bytes.
     fn byte_range(&self) -> (u64, u64) {
         let end = self.start.0.saturating_add(self.sectors);

@@ -9,17 +9,16 @@ use super::disk::{DiskLayout, PlaceRequest, PlacedPartition, Placement, Size, pl
 use super::ext4::{Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
 use super::fingerprint::{self, Fingerprint};
 use super::host_file::HostFiles;
+use super::images::Images;
 use super::mistakes::Mistakes;
-use super::ova::{Ova, OvaParams, disk_member_name};
 use super::partition::{self, FilesystemReport, Found, PartitionTree};
 use super::plan_error::{PlanError, PlanErrors, PlanWarning};
 use super::segments::SegmentMap;
 use super::source::ByteSource;
 use super::tree::ScanProgress;
-use super::vmdk::{DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id};
 use crate::config::spec::{
-    BootCode, DiskSize, Ext4Spec, FeatureSet, Filesystem, ImageFormat, ImageSpec, Journal,
-    PartitionSize, PartitionSpec, Spec, VmdkLayout,
+    BootCode, DiskSize, Ext4Spec, FeatureSet, Filesystem, Journal, PartitionSize, PartitionSpec,
+    Spec,
 };
 use crate::units::{Lba, SECTOR_SIZE};
 
@@ -63,6 +62,8 @@ pub struct Generation {
 pub struct Planned {
     /// The images.
     pub generation: Generation,
+    /// For each image of the generation the entry of [`Spec::images`] that it belongs to, by index.
+    pub spec_of_image: Vec<usize>,
     /// The partitions as placed, in the order of the config.
     pub partitions: Vec<PartitionReport>,
     /// Length of the disk in bytes.
@@ -186,8 +187,9 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
     let disk: Arc<dyn ByteSource> = Arc::new(layout.assemble());
     let images = Images {
         spec,
-        disk: &disk,
         data: DataMap::of(&*disk),
+        disk,
+        partitions: layout.partition_images(),
         content: content.clone().finish(),
     };
     let mut identity = content;
@@ -196,8 +198,10 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
         .newest_mtime()
         .unwrap_or(i64::MIN)
         .max(options.config_mtime);
+    let (generation, spec_of_image) = images.plan(&identity, mtime)?;
     Ok(Planned {
-        generation: images.plan(&identity, mtime)?,
+        generation,
+        spec_of_image,
         partitions: reports,
         disk_len: placement.disk_len,
         disk_signature: matches!(spec.disk.table, crate::config::spec::PartitionTable::Mbr)
@@ -494,82 +498,5 @@ fn placed_partition(
         type_code: partition.type_code,
         active: partition.active,
         source,
-    }
-}
-
-/// The images over one disk.
-struct Images<'a> {
-    spec: &'a Spec,
-    disk: &'a Arc<dyn ByteSource>,
-    data: DataMap,
-    content: [u8; 32],
-}
-
-impl Images<'_> {
-    fn plan(&self, identity: &Fingerprint, mtime: i64) -> Result<Generation, PlanError> {
-        let mut images = Vec::with_capacity(self.spec.images.len());
-        for image in &self.spec.images {
-            let source = self.source(image)?;
-            let mut of_image = identity.clone();
-            // The container's settings are small and few: their debug form tells them apart.
-            of_image.bytes(
-                format!("{:?} {:?} {}", image.format, self.spec.vm, self.spec.name).as_bytes(),
-            );
-            of_image.bytes(image.name.as_bytes());
-            images.push(Arc::new(Image::new(
-                image.name.clone(),
-                source,
-                mtime,
-                of_image.finish(),
-            )));
-        }
-        Ok(Generation { images })
-    }
-
-    fn source(&self, image: &ImageSpec) -> Result<Arc<dyn ByteSource>, PlanError> {
-        let fail = |reason: String| PlanError::Image {
-            name: image.name.clone(),
-            reason,
-        };
-        Ok(match image.format {
-            ImageFormat::Raw => Arc::clone(self.disk),
-            ImageFormat::Vmdk(VmdkLayout::MonolithicSparse) => {
-                let descriptor = self.descriptor(image.name.clone());
-                let vmdk = SparseVmdk::new(Arc::clone(self.disk), &self.data, descriptor);
-                Arc::new(vmdk.map_err(|error| fail(error.to_string()))?)
-            }
-            ImageFormat::Vmdk(VmdkLayout::StreamOptimized) => {
-                let vmdk = self.stream_vmdk(image.name.clone());
-                Arc::new(vmdk.map_err(|error| fail(error.to_string()))?)
-            }
-            ImageFormat::Ova { manifest } => {
-                let vmdk = self.stream_vmdk(disk_member_name(&self.spec.name));
-                let vmdk = vmdk.map_err(|error| fail(error.to_string()))?;
-                let params = OvaParams {
-                    name: &self.spec.name,
-                    vm: &self.spec.vm,
-                    disk_capacity: self.disk.len(),
-                    mtime: self.spec.times.default,
-                    manifest,
-                };
-                Arc::new(Ova::new(params, Arc::new(vmdk)).map_err(|error| fail(error.to_string()))?)
-            }
-        })
-    }
-
-    fn stream_vmdk(&self, extent_name: String) -> Result<StreamVmdk, VmdkError> {
-        StreamVmdk::new(
-            Arc::clone(self.disk),
-            &self.data,
-            self.descriptor(extent_name),
-        )
-    }
-
-    fn descriptor(&self, extent_name: String) -> DescriptorParams {
-        DescriptorParams {
-            content_id: content_id(&self.content),
-            extent_name,
-            adapter: adapter_type(self.spec.vm.scsi_controller),
-        }
     }
 }

@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 use self::manifest::MemberDigest;
 use super::region::{Region, copy_padded, read_regions};
 use super::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
-use crate::config::spec::{Firmware, Manifest, NetworkAdapter, ScsiController, VmSpec};
+use crate::config::spec::{Firmware, ManifestSpec, NetworkAdapter, ScsiController, VmSpec};
 use crate::formats::ovf::{Network, Ovf};
 use crate::formats::tar::{BLOCK_LEN, END_LEN, Member, RECORD_LEN, TarError};
 use crate::units::{ByteCount, MIB, checked_round_up, to_u64};
@@ -34,8 +34,8 @@ pub struct OvaParams<'a> {
     pub disk_capacity: u64,
     /// Time of the members, seconds since 1970.
     pub mtime: i64,
-    /// Whether there is a manifest.
-    pub manifest: Manifest,
+    /// The manifest, if there is one.
+    pub manifest: Option<ManifestSpec>,
 }
 
 /// Why an OVA cannot be built.
@@ -108,19 +108,16 @@ impl Ova {
             name: disk_name.clone(),
             len: ByteCount(vmdk.len()),
         };
-        if params.manifest == Manifest::Sha256 {
+        if params.manifest.is_some() {
             pad_ovf(&mut ovf, vmdk.len()).ok_or_else(too_large)?;
         }
-        let manifest = match params.manifest {
-            Manifest::None => None,
-            Manifest::Sha256 => Some(ManifestPlan {
-                before: format!(
-                    "SHA256({ovf_name})= {}\nSHA256({disk_name})= ",
-                    hex(&Sha256::digest(&ovf))
-                ),
-                digest: MemberDigest::new(Arc::clone(&vmdk)),
-            }),
-        };
+        let manifest = params.manifest.map(|_| ManifestPlan {
+            before: format!(
+                "SHA256({ovf_name})= {}\nSHA256({disk_name})= ",
+                hex(&Sha256::digest(&ovf))
+            ),
+            digest: MemberDigest::new(Arc::clone(&vmdk)),
+        });
         let mut contents = vec![
             (ovf_name, to_u64(ovf.len()), Kind::Ovf),
             (disk_name.clone(), vmdk.len(), Kind::Vmdk),

@@ -78,6 +78,16 @@ pub enum PlanError {
         /// The limit that it hit.
         reason: String,
     },
+    /// A file that belongs to an image has the name of another one.
+    #[error(
+        "image `{name}`: its other file would be called `{companion}`, and there is one of that name"
+    )]
+    ImageClash {
+        /// The image.
+        name: String,
+        /// The name that is taken.
+        companion: String,
+    },
 }
 
 impl PlanError {
@@ -96,6 +106,10 @@ impl PlanError {
                 reason: SwapError::TooSmall { .. },
                 ..
             } => Some("make the disk larger, or the partitions before it smaller".to_owned()),
+            Self::ImageClash { .. } => Some(
+                "give one of the two images another name; the other file follows the image's"
+                    .to_owned(),
+            ),
             Self::BootFileTooLarge { .. } => {
                 Some("put it into another partition, or boot something smaller".to_owned())
             }

@@ -23,6 +23,7 @@ pub enum Segment {
     Source(Arc<dyn ByteSource>),
 }
 
+#[derive(Clone)]
 struct LabelledSegment {
     start: u64,
     /// Not zero.
@@ -32,7 +33,7 @@ struct LabelledSegment {
 }
 
 /// An append-only list of segments, readable as one source.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct SegmentMap {
     segments: Vec<LabelledSegment>,
     len: u64,
@@ -73,6 +74,17 @@ impl SegmentMap {
             what: what.into(),
             segment,
         });
+    }
+
+    /// Appends `bytes`, which hold the structure of that name.
+    pub fn push_bytes(
+        &mut self,
+        what: impl Into<String>,
+        structure: &'static str,
+        bytes: Arc<[u8]>,
+    ) {
+        let len = to_u64(bytes.len());
+        self.push(len, what, Segment::Bytes { bytes, structure });
     }
 
     /// Appends zeros up to `offset`, which is not before the end.

@@ -11,6 +11,7 @@ pub use sparse::SparseVmdk;
 pub use stream::StreamVmdk;
 
 use super::data_map::DataMap;
+use super::segments::SegmentMap;
 use super::unit_map::UnitMap;
 use crate::config::spec::ScsiController;
 use crate::formats::vmdk::GRAIN_LEN;
@@ -103,12 +104,31 @@ impl DescriptorParams {
     }
 }
 
+/// The descriptor of a monolithicFlat VMDK over a disk of `disk_len` bytes, which lies in the file that `params` names.
+///
+/// # Errors
+/// [`VmdkError`] if the disk is no multiple of 64 KiB, or the descriptor is too long for qemu to read.
+pub fn flat_descriptor(params: DescriptorParams, disk_len: u64) -> Result<SegmentMap, VmdkError> {
+    check_disk_len(disk_len)?;
+    let text = params.render(CreateType::MonolithicFlat, disk_len / SECTOR_SIZE)?;
+    let mut map = SegmentMap::new();
+    let structure = "VMDK descriptor";
+    let bytes = text.into();
+    map.push_bytes(structure, structure, bytes);
+    Ok(map)
+}
+
 /// The allocated grains of a disk of `disk_len` bytes.
 fn plan_grains(data: &DataMap, disk_len: u64) -> Result<UnitMap, VmdkError> {
+    check_disk_len(disk_len)?;
+    Ok(UnitMap::new(data, disk_len, GRAIN_LEN))
+}
+
+fn check_disk_len(disk_len: u64) -> Result<(), VmdkError> {
     if disk_len == 0 || !disk_len.is_multiple_of(GRAIN_LEN) {
         return Err(VmdkError::DiskLen(ByteCount(disk_len)));
     }
-    Ok(UnitMap::new(data, disk_len, GRAIN_LEN))
+    Ok(())
 }
 
 /// Fails unless every sector of a file of `sectors` has a number of 32 bits.

@@ -12,6 +12,7 @@ mod disk;
 mod explain;
 mod export;
 mod ext4;
+mod images;
 mod kernel_log;
 mod lab;
 mod loops;

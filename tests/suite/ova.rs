@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::thread;
 
 use miragefs::config::spec::{
-    Firmware, GuestOs, Manifest, NetworkAdapter, NetworkSpec, ScsiController, VmSpec,
+    Firmware, GuestOs, ManifestSpec, NetworkAdapter, NetworkSpec, PackageSpec, ScsiController,
+    VmSpec,
 };
 use miragefs::synth::ova::{Ova, OvaParams, disk_member_name};
 use miragefs::synth::source::{ByteSource, ReadError, Run, Step};
@@ -48,7 +49,10 @@ fn vm() -> VmSpec {
     }
 }
 
-fn ova_of(disk: &MemoryDisk, vm: &VmSpec, manifest: Manifest) -> Ova {
+/// The usual manifest.
+const SHA256: Option<ManifestSpec> = PackageSpec::DEFAULT.manifest;
+
+fn ova_of(disk: &MemoryDisk, vm: &VmSpec, manifest: Option<ManifestSpec>) -> Ova {
     let params = OvaParams {
         name: NAME,
         vm,
@@ -61,7 +65,7 @@ fn ova_of(disk: &MemoryDisk, vm: &VmSpec, manifest: Manifest) -> Ova {
 
 /// The package around `disk`.
 pub(crate) fn ova(disk: &MemoryDisk) -> Ova {
-    ova_of(disk, &vm(), Manifest::Sha256)
+    ova_of(disk, &vm(), SHA256)
 }
 
 /// Name, offset and size of each member, by ustar's description.
@@ -90,7 +94,7 @@ fn path_text(path: &Path) -> &str {
 #[test]
 fn ova_conforms() {
     check_byte_source(&ova(&disk()));
-    check_byte_source(&ova_of(&disk(), &vm(), Manifest::None));
+    check_byte_source(&ova_of(&disk(), &vm(), None));
 }
 
 #[test]
@@ -154,7 +158,7 @@ fn tar_lists_and_writes_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("boot.ova");
     let again = directory.path().join("again.ova");
-    for manifest in [Manifest::Sha256, Manifest::None] {
+    for manifest in [SHA256, None] {
         write_to_file(&ova_of(&disk(), &vm(), manifest), &file);
         let listed = run_text("tar", ["--numeric-owner", "-tvf", path_text(&file)]);
         let lines: Vec<&str> = listed.lines().collect();
@@ -164,7 +168,7 @@ fn tar_lists_and_writes_the_same() {
             "{listed}"
         );
         let mut names = vec!["lab.ovf", "lab-disk1.vmdk"];
-        if manifest == Manifest::Sha256 {
+        if manifest == SHA256 {
             names.push("lab.mf");
         }
         assert_eq!(lines.len(), names.len());
@@ -272,7 +276,7 @@ fn the_ovf_follows_its_schema() {
     let file = directory.path().join("x.ovf");
     let disk = MemoryDisk::new(1 << 20).with_noise(0, 99);
     for vm in machines() {
-        for manifest in [Manifest::Sha256, Manifest::None] {
+        for manifest in [SHA256, None] {
             let ova = ova_of(&disk, &vm, manifest);
             let (_, offset, size) = members(&ova).remove(0);
             std::fs::write(&file, read(&ova, offset, size)).unwrap();
@@ -290,7 +294,7 @@ fn the_ovf_names_the_controllers_and_cards() {
     let text: String = machines()
         .iter()
         .map(|vm| {
-            let ova = ova_of(&disk, vm, Manifest::None);
+            let ova = ova_of(&disk, vm, None);
             let (_, offset, size) = members(&ova).remove(0);
             String::from_utf8(read(&ova, offset, size)).unwrap()
         })
@@ -414,7 +418,7 @@ fn a_source_that_fails_fails_the_manifest() {
         vm: &vm,
         disk_capacity: disk.len(),
         mtime: 0,
-        manifest: Manifest::Sha256,
+        manifest: SHA256,
     };
     let ova = Ova::new(params, vmdk).unwrap();
     let manifest = members(&ova).remove(2);
@@ -438,7 +442,7 @@ fn long_names_are_refused() {
         vm: &vm,
         disk_capacity: disk.len(),
         mtime: 0,
-        manifest: Manifest::None,
+        manifest: None,
     };
     let error = Ova::new(params, Arc::new(stream(&disk, "x")))
         .err()

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use miragefs::config::{self, Loaded};
+use miragefs::config::spec::Spec;
+use miragefs::config::{self, Environment, Loaded};
 use miragefs::synth::cache::BlockCache;
 use miragefs::synth::generation::{Image, PlanOptions, Planned, plan};
+use miragefs::synth::plan_error::PlanErrors;
 
 /// One partition of 32 MiB that starts at 1 MiB and holds the directory `source`; what else it can hold is small.
 pub(crate) const CONFIG: &str = r#"
@@ -46,13 +48,26 @@ pub(crate) fn write_config(directory: &Path) -> PathBuf {
 /// Plans a config.
 pub(crate) fn plan_config(config: &Path) -> Planned {
     let Loaded { spec, .. } = config::load(config).unwrap();
+    try_plan(&spec).unwrap()
+}
+
+/// Plans a config of this text, whose relative paths begin at `directory`.
+pub(crate) fn plan_text(directory: &Path, text: &str) -> Planned {
+    let path = directory.join("planned.toml");
+    let Loaded { spec, .. } =
+        config::load_text(text.to_owned(), &path, &Environment::default()).unwrap();
+    try_plan(&spec).unwrap()
+}
+
+/// Plans what is valid so far.
+pub(crate) fn try_plan(spec: &Spec) -> Result<Planned, PlanErrors> {
     let options = PlanOptions {
         cache: Arc::new(BlockCache::new(8 << 20)),
         config_mtime: 0,
         skip_unreadable: false,
         progress: None,
     };
-    plan(&spec, &options).unwrap()
+    plan(spec, &options)
 }
 
 /// The image `name`.

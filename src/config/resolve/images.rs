@@ -1,13 +1,18 @@
 //! `[images]`: the files to publish.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use toml::Spanned;
 
 use super::{Context, Result};
 use crate::config::error::ConfigErrorKind;
 use crate::config::raw::RawImage;
-use crate::config::spec::{ImageFormat, ImageSpec, Manifest, VmdkLayout};
+use crate::config::spec::{
+    Compression, DEFLATE_LEVEL_DEFAULT, DEFLATE_LEVEL_MAX, DigestAlgorithm, DirectoryPlace,
+    ImageFormat, ImageSpec, ManifestPosition, ManifestSpec, PackageSpec, PartitionSpec, StreamSpec,
+    VmdkLayout,
+};
 
 /// NAME_MAX of Linux.
 const NAME_LEN_MAX: usize = 255;
@@ -17,13 +22,63 @@ const RESERVED_NAME: &str = ".miragefs";
 
 type RawImages = Spanned<BTreeMap<Spanned<String>, Spanned<RawImage>>>;
 
-pub(super) fn resolve(raw: Option<RawImages>, context: &Context<'_>) -> Result<Vec<ImageSpec>> {
+/// A format, and how its keys become one.
+type Resolver = fn(&RawImage, &Asked<'_>) -> Result<ImageFormat>;
+
+/// All formats by name.
+const FORMATS: &[(&str, Resolver)] = &[("raw", raw), ("vmdk", vmdk), ("ova", ova)];
+
+/// Where a key was typed, if it was.
+type Place = fn(&RawImage) -> Option<Range<usize>>;
+
+/// Keys that only some formats have, and which.
+const KEYS: &[(&str, Place, &[&str])] = &[
+    ("partition", |raw| span(raw.partition.as_ref()), &["raw"]),
+    ("layout", |raw| span(raw.layout.as_ref()), &["vmdk"]),
+    (
+        "grain-directory",
+        |raw| span(raw.grain_directory.as_ref()),
+        &["vmdk", "ova"],
+    ),
+    (
+        "compression",
+        |raw| span(raw.compression.as_ref()),
+        &["vmdk", "ova"],
+    ),
+    ("level", |raw| span(raw.level.as_ref()), &["vmdk", "ova"]),
+    ("manifest", |raw| span(raw.manifest.as_ref()), &["ova"]),
+    (
+        "manifest-position",
+        |raw| span(raw.manifest_position.as_ref()),
+        &["ova"],
+    ),
+];
+
+fn span<T>(typed: Option<&Spanned<T>>) -> Option<Range<usize>> {
+    typed.map(Spanned::span)
+}
+
+/// What resolving one image's table may look at.
+struct Asked<'a> {
+    context: &'a Context<'a>,
+    partitions: &'a [PartitionSpec],
+}
+
+pub(super) fn resolve(
+    raw: Option<RawImages>,
+    partitions: &[PartitionSpec],
+    context: &Context<'_>,
+) -> Result<Vec<ImageSpec>> {
     let Some(raw) = raw else {
         return Ok(defaults());
     };
     if raw.get_ref().is_empty() {
         return Err(context.error(&raw.span(), ConfigErrorKind::NoImages));
     }
+    let asked = Asked {
+        context,
+        partitions,
+    };
     // Positions grow with the order of typing, which the map has lost.
     let mut typed: Vec<_> = raw.into_inner().into_iter().collect();
     typed.sort_by_key(|(name, _)| name.span().start);
@@ -32,7 +87,7 @@ pub(super) fn resolve(raw: Option<RawImages>, context: &Context<'_>) -> Result<V
         .map(|(name, image)| {
             Ok(ImageSpec {
                 name: image_name(name, context)?,
-                format: format(image, context)?,
+                format: format(image, &asked)?,
                 location: Some(context.locate(&name.span())),
             })
         })
@@ -41,14 +96,9 @@ pub(super) fn resolve(raw: Option<RawImages>, context: &Context<'_>) -> Result<V
 
 fn defaults() -> Vec<ImageSpec> {
     [
-        ("disk.img", ImageFormat::Raw),
+        ("disk.img", ImageFormat::Raw { partition: None }),
         ("disk.vmdk", ImageFormat::Vmdk(VmdkLayout::MonolithicSparse)),
-        (
-            "boot.ova",
-            ImageFormat::Ova {
-                manifest: Manifest::Sha256,
-            },
-        ),
+        ("boot.ova", ImageFormat::Ova(PackageSpec::DEFAULT)),
     ]
     .into_iter()
     .map(|(name, format)| ImageSpec {
@@ -76,62 +126,170 @@ fn image_name(typed: &Spanned<String>, context: &Context<'_>) -> Result<String> 
     Err(context.error(&typed.span(), ConfigErrorKind::Text { key, value, rule }))
 }
 
-fn format(image: &Spanned<RawImage>, context: &Context<'_>) -> Result<ImageFormat> {
+fn format(image: &Spanned<RawImage>, asked: &Asked<'_>) -> Result<ImageFormat> {
     let raw = image.get_ref();
+    let context = asked.context;
     let Some(typed) = &raw.format else {
         let (key, table) = ("format", "an image");
         return Err(context.error(&image.span(), ConfigErrorKind::MissingKey { key, table }));
     };
-    let formats = [("raw", "raw"), ("vmdk", "vmdk"), ("ova", "ova")];
-    let format = context
+    let formats: Vec<_> = FORMATS
+        .iter()
+        .map(|(name, resolver)| (*name, (*name, *resolver)))
+        .collect();
+    let (format, resolver) = context
         .choice("format", Some(typed), &formats, &[])?
-        .unwrap_or("raw");
-    for (key, value, owner) in [
-        ("layout", &raw.layout, "vmdk"),
-        ("compression", &raw.compression, "ova"),
-        ("manifest", &raw.manifest, "ova"),
-    ] {
-        if let (Some(value), true) = (value, owner != format) {
+        .expect("the key is there");
+    for (key, place, owners) in KEYS {
+        if let (Some(span), false) = (place(raw), owners.contains(&format)) {
             return Err(context.error(
-                &value.span(),
-                ConfigErrorKind::KeyOfOtherFormat { key, owner, format },
+                &span,
+                ConfigErrorKind::KeyOfOtherFormat {
+                    key,
+                    owners,
+                    format,
+                },
             ));
         }
     }
+    resolver(raw, asked)
+}
+
+fn raw(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    let Some(typed) = &raw.partition else {
+        return Ok(ImageFormat::Raw { partition: None });
+    };
+    let label = typed.get_ref();
+    let found = asked
+        .partitions
+        .iter()
+        .position(|partition| partition.label == *label);
+    if found.is_some() {
+        return Ok(ImageFormat::Raw { partition: found });
+    }
+    let labels = asked.partitions.iter();
+    let known = labels.map(|partition| partition.label.clone()).collect();
+    let (key, label) = ("partition", label.clone());
+    Err(asked.context.error(
+        &typed.span(),
+        ConfigErrorKind::UnknownPartition { key, label, known },
+    ))
+}
+
+fn vmdk(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Named {
+        Sparse,
+        Flat,
+        Stream,
+    }
     let layouts = [
-        ("monolithic-sparse", VmdkLayout::MonolithicSparse),
-        ("stream-optimized", VmdkLayout::StreamOptimized),
+        ("monolithic-sparse", Named::Sparse),
+        ("monolithic-flat", Named::Flat),
+        ("stream-optimized", Named::Stream),
     ];
-    let manifests = [("sha256", Manifest::Sha256), ("none", Manifest::None)];
-    match format {
-        "vmdk" => Ok(ImageFormat::Vmdk(
-            context
-                .choice(
-                    "layout",
-                    raw.layout.as_ref(),
-                    &layouts,
-                    &["monolithic-flat"],
-                )?
-                .unwrap_or(VmdkLayout::MonolithicSparse),
-        )),
-        "ova" => {
-            let stored = [("stored", ())];
-            context.choice(
-                "compression",
-                raw.compression.as_ref(),
-                &stored,
-                &["deflate"],
-            )?;
-            let manifest = context
-                .choice(
-                    "manifest",
-                    raw.manifest.as_ref(),
-                    &manifests,
-                    &["sha1", "sha512"],
-                )?
-                .unwrap_or(Manifest::Sha256);
-            Ok(ImageFormat::Ova { manifest })
+    let layout = asked
+        .context
+        .choice("layout", raw.layout.as_ref(), &layouts, &[])?
+        .unwrap_or(Named::Sparse);
+    let stream_only = [
+        ("grain-directory", span(raw.grain_directory.as_ref())),
+        ("compression", span(raw.compression.as_ref())),
+        ("level", span(raw.level.as_ref())),
+    ];
+    for (key, typed) in stream_only {
+        if let (Some(typed), true) = (typed, layout != Named::Stream) {
+            let needs = "layout = \"stream-optimized\"";
+            return Err(asked
+                .context
+                .error(&typed, ConfigErrorKind::KeyNeeds { key, needs }));
         }
-        _ => Ok(ImageFormat::Raw),
+    }
+    Ok(ImageFormat::Vmdk(match layout {
+        Named::Sparse => VmdkLayout::MonolithicSparse,
+        Named::Flat => VmdkLayout::MonolithicFlat,
+        Named::Stream => VmdkLayout::StreamOptimized(stream(raw, asked)?),
+    }))
+}
+
+fn ova(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    package(raw, asked).map(ImageFormat::Ova)
+}
+
+fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {
+    Ok(PackageSpec {
+        stream: stream(raw, asked)?,
+        manifest: manifest(raw, asked)?,
+    })
+}
+
+fn stream(raw: &RawImage, asked: &Asked<'_>) -> Result<StreamSpec> {
+    let context = asked.context;
+    let places = [("footer", DirectoryPlace::Footer)];
+    let directory = context
+        .choice(
+            "grain-directory",
+            raw.grain_directory.as_ref(),
+            &places,
+            &["front"],
+        )?
+        .unwrap_or(DirectoryPlace::Footer);
+    let compressions = [("stored", false)];
+    let deflate = context
+        .choice(
+            "compression",
+            raw.compression.as_ref(),
+            &compressions,
+            &["deflate"],
+        )?
+        .unwrap_or(false);
+    let compression = match (&raw.level, deflate) {
+        (Some(typed), false) => {
+            let (key, needs) = ("level", "compression = \"deflate\"");
+            return Err(context.error(&typed.span(), ConfigErrorKind::KeyNeeds { key, needs }));
+        }
+        (Some(typed), true) => {
+            let level = context.integer("level", typed, 1, i64::from(DEFLATE_LEVEL_MAX))?;
+            Compression::Deflate {
+                level: u8::try_from(level).expect("levels fit a byte"),
+            }
+        }
+        (None, true) => Compression::Deflate {
+            level: DEFLATE_LEVEL_DEFAULT,
+        },
+        (None, false) => Compression::Stored,
+    };
+    Ok(StreamSpec {
+        directory,
+        compression,
+    })
+}
+
+fn manifest(raw: &RawImage, asked: &Asked<'_>) -> Result<Option<ManifestSpec>> {
+    let context = asked.context;
+    let algorithms = [("sha256", Some(DigestAlgorithm::Sha256)), ("none", None)];
+    let algorithm = context
+        .choice(
+            "manifest",
+            raw.manifest.as_ref(),
+            &algorithms,
+            &["sha1", "sha512"],
+        )?
+        .unwrap_or(Some(DigestAlgorithm::Sha256));
+    let positions = [("last", ManifestPosition::Last)];
+    let typed = raw.manifest_position.as_ref();
+    let position = context
+        .choice("manifest-position", typed, &positions, &["second"])?
+        .unwrap_or(ManifestPosition::Last);
+    match (algorithm, typed) {
+        (None, Some(typed)) => {
+            let (key, needs) = ("manifest-position", "a manifest other than \"none\"");
+            Err(context.error(&typed.span(), ConfigErrorKind::KeyNeeds { key, needs }))
+        }
+        (None, None) => Ok(None),
+        (Some(algorithm), _) => Ok(Some(ManifestSpec {
+            algorithm,
+            position,
+        })),
     }
 }

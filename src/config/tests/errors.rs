@@ -116,9 +116,19 @@ fn keys_and_types() {
             "write features = \"std\", \"modern\" or \"compat\"; left out it is \"std\"",
         ),
         (
-            "[images]\n'a' = { format = 'vmdk', layout = 'monolithic-flat' }\n[[partition]]\n",
-            "lab.toml:2:35: layout = \"monolithic-flat\" is not supported yet",
-            "supported: \"monolithic-sparse\", \"stream-optimized\"",
+            "[images]\n'a' = { format = 'vmdk', level = 3 }\n[[partition]]\n",
+            "lab.toml:2:34: `level` needs layout = \"stream-optimized\"",
+            "leave `level` out, or write layout = \"stream-optimized\"",
+        ),
+        (
+            "[images]\n'a' = { format = 'raw', partition = 'boto' }\n[[partition]]\nlabel = 'boot'\n",
+            "lab.toml:2:37: `partition` is \"boto\", which is no partition's label",
+            "did you mean \"boot\"?",
+        ),
+        (
+            "[images]\n'a' = { format = 'ova', layout = 'monolithic-flat' }\n[[partition]]\n",
+            "lab.toml:2:34: `layout` belongs to format \"vmdk\", not to \"ova\"",
+            "leave `layout` out, or write format = \"vmdk\"",
         ),
         (
             "[images]\n'a' = { format = 'ova', compression = 'deflate' }\n[[partition]]\n",

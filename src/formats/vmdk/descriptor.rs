@@ -11,6 +11,8 @@ use super::DESCRIPTOR_SECTORS;
 pub enum CreateType {
     /// One growable file.
     MonolithicSparse,
+    /// This text, and the disk's bytes in a file of their own.
+    MonolithicFlat,
     /// One file written in a single pass.
     StreamOptimized,
 }
@@ -21,7 +23,18 @@ impl CreateType {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MonolithicSparse => "monolithicSparse",
+            Self::MonolithicFlat => "monolithicFlat",
             Self::StreamOptimized => "streamOptimized",
+        }
+    }
+}
+
+impl CreateType {
+    /// The kind of VMDK extent; a flat one's line also says where in its file it begins.
+    const fn extent_type(self) -> &'static str {
+        match self {
+            Self::MonolithicSparse | Self::StreamOptimized => "SPARSE",
+            Self::MonolithicFlat => "FLAT",
         }
     }
 }
@@ -67,7 +80,7 @@ pub struct Descriptor {
     pub long_content_id: [u8; 16],
     /// Size of the disk in sectors.
     pub capacity: u64,
-    /// The file that holds this descriptor and the grains.
+    /// The file that holds the disk: the one with this descriptor, but for a flat disk.
     pub extent_name: String,
     /// The kind of controller.
     pub adapter: AdapterType,
@@ -105,7 +118,7 @@ impl fmt::Display for Descriptor {
              createType=\"{create_type}\"\n\
              \n\
              # Extent description\n\
-             RW {capacity} SPARSE \"{extent_name}\"\n\
+             RW {capacity} {extent_type} \"{extent_name}\"{extent_offset}\n\
              \n\
              # The Disk Data Base\n\
              #DDB\n\
@@ -121,6 +134,12 @@ impl fmt::Display for Descriptor {
             cid = self.cid,
             create_type = self.create_type.as_str(),
             capacity = self.capacity,
+            extent_type = self.create_type.extent_type(),
+            extent_offset = if self.create_type == CreateType::MonolithicFlat {
+                " 0"
+            } else {
+                ""
+            },
             adapter = self.adapter.as_str(),
         )
     }

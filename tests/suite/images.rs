@@ -1,0 +1,119 @@
+//! Images of a whole config: which files there are, and that each holds the disk.
+
+use std::path::Path;
+
+use miragefs::config::{self, Environment};
+use miragefs::synth::generation::{Image, Planned};
+
+use crate::planned::{image, plan_text};
+use crate::support::conformance::check_byte_source;
+use crate::support::{read, require_tool, run, run_text, write_to_file};
+
+/// Two partitions with something in each, and the images that `images` says.
+pub(crate) fn two_partitions(directory: &Path, images: &str) -> Planned {
+    std::fs::create_dir_all(directory.join("home")).unwrap();
+    std::fs::write(directory.join("home/notes"), vec![b'n'; 200_000]).unwrap();
+    let text = format!(
+        r#"
+name = "two"
+[disk]
+size = "48MiB"
+[[partition]]
+label = "boot"
+size = "16MiB"
+files = [{{ path = "/motd", text = "welcome" }}]
+[[partition]]
+label = "home"
+copy = [{{ from = "home", to = "/" }}]
+[images]
+{images}
+"#
+    );
+    plan_text(directory, &text)
+}
+
+fn names(planned: &Planned) -> Vec<&str> {
+    let images = planned.generation.images.iter();
+    images.map(|image| image.name.as_str()).collect()
+}
+
+/// Writes an image where its name says.
+pub(crate) fn export(directory: &Path, image: &Image) -> String {
+    let path = directory.join(&image.name);
+    write_to_file(&*image.source, &path);
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_flat_vmdk_has_a_second_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let planned = two_partitions(
+        directory.path(),
+        "'disk.img' = { format = 'raw' }\n'lab.vmdk' = { format = 'vmdk', layout = 'monolithic-flat' }",
+    );
+    assert_eq!(names(&planned), ["disk.img", "lab.vmdk", "lab-flat.vmdk"]);
+    assert_eq!(planned.spec_of_image, [0, 1, 1]);
+    let (raw, flat) = (
+        image(&planned, "disk.img"),
+        image(&planned, "lab-flat.vmdk"),
+    );
+    assert!(std::sync::Arc::ptr_eq(&raw.source, &flat.source));
+    check_byte_source(&*image(&planned, "lab.vmdk").source);
+    if !require_tool("qemu-img") {
+        return;
+    }
+    let [raw, vmdk, _] = ["disk.img", "lab.vmdk", "lab-flat.vmdk"]
+        .map(|name| export(directory.path(), &image(&planned, name)));
+    run(
+        "qemu-img",
+        ["compare", "-f", "raw", "-F", "vmdk", &raw, &vmdk],
+    );
+    let info = run_text("qemu-img", ["info", "--output=json", &vmdk]);
+    assert!(
+        info.contains("\"create-type\": \"monolithicFlat\""),
+        "{info}"
+    );
+}
+
+#[test]
+fn a_partition_is_an_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let planned = two_partitions(
+        directory.path(),
+        "'disk.img' = { format = 'raw' }\n'home.img' = { format = 'raw', partition = 'home' }",
+    );
+    let (disk, home) = (image(&planned, "disk.img"), image(&planned, "home.img"));
+    check_byte_source(&*home.source);
+    let place = &planned.partitions[1];
+    assert_eq!(home.source.len(), place.sectors * 512);
+    let start = place.start.0 * 512;
+    for offset in [0, 1024, 3 << 20, home.source.len() - 65536] {
+        let (ours, theirs) = (
+            read(&*home.source, offset, 65536),
+            read(&*disk.source, start + offset, 65536),
+        );
+        assert_eq!(ours, theirs, "{offset}");
+    }
+    if require_tool("e2fsck") {
+        let path = export(directory.path(), &home);
+        run("e2fsck", ["-fn", &path]);
+        let listed = run_text("debugfs", ["-R", "cat /notes", &path]);
+        assert_eq!(listed, "n".repeat(200_000));
+    }
+}
+
+#[test]
+fn companions_do_not_hide_images() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("lab.toml");
+    let text = "[images]\n'a.vmdk' = { format = 'vmdk', layout = 'monolithic-flat' }\n\
+                'a-flat.vmdk' = { format = 'raw' }\n[[partition]]\nsize = '16MiB'\n";
+    let loaded = config::load_text(text.to_owned(), &config, &Environment::default()).unwrap();
+    let errors = crate::planned::try_plan(&loaded.spec).err().unwrap();
+    let error = &errors.errors()[0];
+    assert_eq!(
+        error.to_string(),
+        "image `a.vmdk`: its other file would be called `a-flat.vmdk`, and there is one of that name"
+    );
+    assert!(error.hint().unwrap().contains("another name"));
+}
