@@ -2,6 +2,7 @@
 //!
 //! Source: VMware "Virtual Disk Format 5.0" (technical note). Sectors are 512 bytes, all integers little-endian.
 
+pub mod deflate;
 pub mod descriptor;
 pub mod grain;
 pub mod header;

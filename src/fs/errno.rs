@@ -13,6 +13,11 @@ pub(super) fn of_read_error(error: &ReadError, image_name: &str) -> Errno {
         ReadError::Host { source, .. } => {
             tracing::warn!("{image_name}: {error}: {source}");
         }
+        ReadError::Unrepeatable { .. } => {
+            tracing::warn!(
+                "{image_name}: {error}; delete miragefs's cache directory and mount again"
+            );
+        }
         ReadError::Stale { .. } | ReadError::OutOfRange { .. } => {
             tracing::warn!("{image_name}: {error}");
         }
@@ -27,7 +32,9 @@ fn number(error: &ReadError) -> Errno {
             Errno::EACCES
         }
         // Reads are clipped to the image, so a range outside it is our own mistake.
-        ReadError::Host { .. } | ReadError::OutOfRange { .. } => Errno::EIO,
+        ReadError::Host { .. } | ReadError::OutOfRange { .. } | ReadError::Unrepeatable { .. } => {
+            Errno::EIO
+        }
     }
 }
 
@@ -61,6 +68,7 @@ mod tests {
             (host(libc::EIO), libc::EIO),
             (host(libc::EMFILE), libc::EIO),
             (outside, libc::EIO),
+            (ReadError::Unrepeatable { grain: 3 }, libc::EIO),
         ] {
             assert_eq!(
                 of_read_error(&error, "disk.img").code(),

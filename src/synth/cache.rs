@@ -157,6 +157,40 @@ pub struct Cached {
     id: u64,
 }
 
+/// A place of its own in a [`BlockCache`], for what is no block of a source: compressed grains.
+pub(super) struct CacheSlot {
+    cache: Arc<BlockCache>,
+    id: u64,
+}
+
+impl CacheSlot {
+    /// A place that no one else has.
+    pub(super) fn new(cache: &Arc<BlockCache>) -> Self {
+        Self {
+            cache: Arc::clone(cache),
+            id: cache.next_source_id.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// What was kept under this number.
+    pub(super) fn get(&self, number: u64) -> Option<Arc<[u8]>> {
+        self.cache.get(self.key(number))
+    }
+
+    /// Keeps `bytes` under this number, as long as there is room.
+    pub(super) fn insert(&self, number: u64, bytes: Arc<[u8]>) {
+        self.cache.insert(self.key(number), bytes);
+    }
+
+    const fn key(&self, number: u64) -> BlockKey {
+        BlockKey {
+            source_id: self.id,
+            // Shards are chosen by pages.
+            offset: number.wrapping_mul(CACHE_BLOCK_SIZE),
+        }
+    }
+}
+
 impl Cached {
     /// Wraps `inner`; no other source ever has its blocks.
     #[must_use]

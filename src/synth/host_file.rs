@@ -464,6 +464,16 @@ impl HostFile {
         self.files.path(self.index)
     }
 
+    /// What the file was when it was planned.
+    ///
+    /// # Panics
+    /// If it is not of its own table.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let known = self.files.identity(self.index);
+        known.expect("a host file is in the table that it was made for")
+    }
+
     /// See [`HostFiles::verified_fd`].
     ///
     /// # Errors

@@ -14,9 +14,10 @@ use super::plan_error::PlanError;
 use super::segments::SegmentMap;
 use super::source::ByteSource;
 use super::vmdk::{
-    DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id, flat_descriptor,
+    DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
+    flat_descriptor,
 };
-use crate::config::spec::{ImageFormat, ImageSpec, PackageSpec, Spec, VmdkLayout};
+use crate::config::spec::{ImageFormat, ImageSpec, PackageSpec, Spec, StreamSpec, VmdkLayout};
 
 /// What images are made of.
 pub(super) struct Images<'a> {
@@ -112,15 +113,15 @@ impl Images<'_> {
                     (extent_name, Arc::clone(&self.disk)),
                 ]
             }
-            VmdkLayout::StreamOptimized(_) => {
-                let vmdk = self.stream_vmdk(name.clone())?;
+            VmdkLayout::StreamOptimized(stream) => {
+                let vmdk = self.stream_vmdk(name.clone(), stream)?;
                 vec![(name, Arc::new(vmdk))]
             }
         })
     }
 
     fn ova(&self, package: PackageSpec) -> Result<Arc<dyn ByteSource>, Failure> {
-        let vmdk = self.stream_vmdk(disk_member_name(&self.spec.name))?;
+        let vmdk = self.stream_vmdk(disk_member_name(&self.spec.name), package.stream)?;
         let params = OvaParams {
             name: &self.spec.name,
             vm: &self.spec.vm,
@@ -131,11 +132,17 @@ impl Images<'_> {
         Ok(Arc::new(Ova::new(params, Arc::new(vmdk))?))
     }
 
-    fn stream_vmdk(&self, extent_name: String) -> Result<StreamVmdk, VmdkError> {
+    fn stream_vmdk(
+        &self,
+        extent_name: String,
+        stream: StreamSpec,
+    ) -> Result<StreamVmdk, VmdkError> {
         StreamVmdk::new(
             Arc::clone(&self.disk),
             &self.data,
             self.descriptor(extent_name),
+            stream.directory,
+            GrainForm::Stored,
         )
     }
 

@@ -125,6 +125,12 @@ pub enum ReadError {
         /// The host's error.
         source: Arc<io::Error>,
     },
+    /// A compressed grain came out differently from when it was indexed.
+    #[error("grain {grain} of the disk: is compressed to other bytes than its index says")]
+    Unrepeatable {
+        /// The grain.
+        grain: u64,
+    },
 }
 
 /// How a source file differs from what was planned.

@@ -8,7 +8,8 @@ mod stream;
 mod tables;
 
 pub use sparse::SparseVmdk;
-pub use stream::StreamVmdk;
+pub(crate) use stream::with_compressed;
+pub use stream::{GrainForm, StreamVmdk};
 
 use super::data_map::DataMap;
 use super::segments::SegmentMap;

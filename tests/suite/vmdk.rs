@@ -11,16 +11,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use miragefs::config::spec::ScsiController;
+use miragefs::config::spec::{DirectoryPlace, ScsiController};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::source::ByteSource;
 use miragefs::synth::vmdk::{
-    AdapterType, DescriptorParams, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
+    AdapterType, DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type,
+    content_id,
 };
 use miragefs::units::to_usize;
 
 use crate::support::{
-    MemoryDisk, check_byte_source, read, require_tool, run, run_text, write_to_file,
+    MemoryDisk, check_byte_source, read, require_tool, run, run_text, skip_unless_asked,
+    write_to_file,
 };
 
 const MIB: u64 = 1 << 20;
@@ -71,9 +73,18 @@ fn sparse(disk: &MemoryDisk) -> SparseVmdk {
     SparseVmdk::new(Arc::new(disk.clone()), &data, params("disk.vmdk")).unwrap()
 }
 
+fn stored(disk: &MemoryDisk, data: &DataMap, name: &str, directory: DirectoryPlace) -> StreamVmdk {
+    let disk = Arc::new(disk.clone());
+    StreamVmdk::new(disk, data, params(name), directory, GrainForm::Stored).unwrap()
+}
+
 pub(crate) fn stream(disk: &MemoryDisk, name: &str) -> StreamVmdk {
     let data = DataMap::of(disk);
-    StreamVmdk::new(Arc::new(disk.clone()), &data, params(name)).unwrap()
+    stored(disk, &data, name, DirectoryPlace::Footer)
+}
+
+fn front(disk: &MemoryDisk, name: &str) -> StreamVmdk {
+    stored(disk, &DataMap::of(disk), name, DirectoryPlace::Front)
 }
 
 fn path_text(path: &Path) -> &str {
@@ -91,6 +102,7 @@ fn sparse_conforms() {
 fn stream_conforms() {
     for (_, disk) in disks() {
         check_byte_source(&stream(&disk, "disk.vmdk"));
+        check_byte_source(&front(&disk, "disk.vmdk"));
     }
 }
 
@@ -213,6 +225,59 @@ fn tools_read_stream() {
     }
 }
 
+/// The layout of VMware's own converter, which 7-Zip does not know.
+#[test]
+fn tools_read_front_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("disk.img");
+    let vmdk = directory.path().join("disk.vmdk");
+    for (name, disk) in disks() {
+        write_to_file(&disk, &raw);
+        write_to_file(&front(&disk, "disk.vmdk"), &vmdk);
+        let (raw, vmdk) = (path_text(&raw), path_text(&vmdk));
+        if require_tool("qemu-img") {
+            let checked = run_text("qemu-img", ["check", "-f", "vmdk", vmdk]);
+            assert!(checked.contains("No errors were found"), "{checked}");
+            let compared = run_text(
+                "qemu-img",
+                ["compare", "-f", "raw", "-F", "vmdk", raw, vmdk],
+            );
+            assert_eq!(compared, "Images are identical.\n", "{name}");
+        }
+        if require_tool("vmdkinfo") {
+            let info = run_text("vmdkinfo", [vmdk]);
+            assert!(info.contains(&format!("({} bytes)", disk.len())), "{info}");
+        }
+    }
+}
+
+/// VMware's open-source converter, asked for stored grains in the order of the disk, writes these bytes but for the
+/// descriptor, wherever no grain is all zeros.
+#[test]
+fn front_is_what_vmdk_convert_writes() {
+    let Some(converter) = skip_unless_asked("MIRAGEFS_VMDK_CONVERT") else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let raw = directory.path().join("disk.img");
+    let theirs = directory.path().join("theirs.vmdk");
+    for (name, disk) in disks() {
+        write_to_file(&disk, &raw);
+        run(
+            &converter,
+            ["-c", "0", "-n", "1", path_text(&raw), path_text(&theirs)],
+        );
+        let ours = front(&disk, "disk.vmdk");
+        let mut ours = read(&ours, 0, ours.len());
+        let mut theirs = std::fs::read(&theirs).unwrap();
+        for image in [&mut ours, &mut theirs] {
+            image[512..21 * 512].fill(0);
+        }
+        let differing = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+        assert_eq!((name, ours.len(), differing), (name, theirs.len(), None));
+    }
+}
+
 fn u32_at(image: &dyn ByteSource, offset: u64) -> u64 {
     u64::from(u32::from_le_bytes(
         read(image, offset, 4).try_into().unwrap(),
@@ -312,8 +377,12 @@ fn a_terabyte_is_cheap() {
     for i in 0..20 {
         disk = disk.with_noise(i * 50_000_000_000 + 12_345, 1_000_000);
     }
-    let both: [&dyn ByteSource; 2] = [&sparse(&disk), &stream(&disk, "disk.vmdk")];
-    for image in both {
+    let all: [&dyn ByteSource; 3] = [
+        &sparse(&disk),
+        &stream(&disk, "disk.vmdk"),
+        &front(&disk, "disk.vmdk"),
+    ];
+    for image in all {
         assert!(image.len() < 350 * MIB, "{}", image.len());
         check_byte_source(image);
         // Grains with data, their neighbours, and the disk's last.
@@ -388,6 +457,12 @@ fn odd_disks_are_refused() {
     let data = DataMap::of(&vast);
     let result = SparseVmdk::new(Arc::new(vast.clone()), &data, params("x"));
     assert!(matches!(result, Err(VmdkError::FileLen(_))));
-    let result = StreamVmdk::new(Arc::new(vast), &data, params("x"));
+    let result = StreamVmdk::new(
+        Arc::new(vast),
+        &data,
+        params("x"),
+        DirectoryPlace::Footer,
+        GrainForm::Stored,
+    );
     assert!(matches!(result, Err(VmdkError::FileLen(_))));
 }

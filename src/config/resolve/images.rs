@@ -225,13 +225,16 @@ fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {
 
 fn stream(raw: &RawImage, asked: &Asked<'_>) -> Result<StreamSpec> {
     let context = asked.context;
-    let places = [("footer", DirectoryPlace::Footer)];
+    let places = [
+        ("footer", DirectoryPlace::Footer),
+        ("front", DirectoryPlace::Front),
+    ];
     let directory = context
         .choice(
             "grain-directory",
             raw.grain_directory.as_ref(),
             &places,
-            &["front"],
+            &[],
         )?
         .unwrap_or(DirectoryPlace::Footer);
     let compressions = [("stored", false)];
