@@ -14,6 +14,7 @@ pub mod host_file;
 pub mod identifiers;
 mod images;
 pub mod index_store;
+pub mod machine;
 pub mod mistakes;
 pub mod names;
 pub mod ova;

@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 use zerocopy::IntoBytes;
 
 use self::manifest::MemberDigest;
+use super::machine::{MachineError, OvfParams, ovf_text};
 use super::region::{Region, copy_padded, read_regions};
 use super::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
-use crate::config::spec::{Firmware, ManifestSpec, NetworkAdapter, ScsiController, VmSpec};
-use crate::formats::ovf::{Network, Ovf};
+use crate::config::spec::{ManifestSpec, VmSpec};
 use crate::formats::tar::{BLOCK_LEN, END_LEN, Member, RECORD_LEN, TarError};
-use crate::units::{ByteCount, MIB, checked_round_up, to_u64};
+use crate::units::{ByteCount, checked_round_up, to_u64};
 
 /// Where the manifest's data must begin: the page of the kernel's page cache.
 const PAGE_LEN: u64 = 4096;
@@ -44,6 +44,9 @@ pub enum OvaError {
     /// A member does not fit a tar header.
     #[error(transparent)]
     Tar(#[from] TarError),
+    /// The machine cannot be described.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// The archive would be longer than 2^64 - 1 bytes.
     #[error("{name}: VMDK of {len}: the archive around it would end above 2^64 - 1 bytes")]
     TooLarge {
@@ -98,12 +101,18 @@ impl Ova {
     /// An OVA around `vmdk`, a streamOptimized VMDK.
     ///
     /// # Errors
-    /// [`OvaError`] if a name or time does not fit a tar header.
+    /// [`OvaError`] if a name or time does not fit a tar header, or the machine cannot be described.
     pub fn new(params: OvaParams<'_>, vmdk: Arc<dyn ByteSource>) -> Result<Self, OvaError> {
         let disk_name = disk_member_name(params.name);
         let ovf_name = format!("{}.ovf", params.name);
         let manifest_name = format!("{}.mf", params.name);
-        let mut ovf = ovf_text(&params, &disk_name, vmdk.len());
+        let mut ovf = ovf_text(&OvfParams {
+            name: params.name,
+            vm: params.vm,
+            disk_href: &disk_name,
+            disk_file_len: vmdk.len(),
+            disk_capacity: params.disk_capacity,
+        })?;
         let too_large = || OvaError::TooLarge {
             name: disk_name.clone(),
             len: ByteCount(vmdk.len()),
@@ -196,47 +205,6 @@ impl Ova {
         }
         Ok(())
     }
-}
-
-/// The OVF descriptor, before padding.
-fn ovf_text(params: &OvaParams<'_>, disk_name: &str, vmdk_len: u64) -> Vec<u8> {
-    let vm = params.vm;
-    let networks = vm
-        .networks
-        .iter()
-        .map(|network| Network {
-            name: &network.name,
-            sub_type: match network.adapter {
-                NetworkAdapter::E1000 => "E1000",
-                NetworkAdapter::E1000e => "E1000e",
-                NetworkAdapter::Vmxnet3 => "VmxNet3",
-            },
-        })
-        .collect();
-    let ovf = Ovf {
-        name: params.name,
-        disk_href: disk_name,
-        disk_file_len: vmdk_len,
-        disk_capacity: params.disk_capacity,
-        os_id: vm.guest_os.ovf_id,
-        vmw_os_type: vm.guest_os.vmw_os_type,
-        os_description: vm.guest_os.description,
-        hardware_version: vm.hardware_version,
-        cpus: vm.cpus,
-        memory_mib: vm.memory / MIB,
-        scsi_sub_type: match vm.scsi_controller {
-            ScsiController::LsiLogic => "lsilogic",
-            ScsiController::LsiLogicSas => "lsilogicsas",
-            ScsiController::BusLogic => "buslogic",
-            ScsiController::PvScsi => "VirtualSCSI",
-        },
-        networks,
-        firmware: match vm.firmware {
-            Firmware::Bios => "bios",
-            Firmware::Efi => "efi",
-        },
-    };
-    ovf.to_string().into_bytes()
 }
 
 /// Lengthens the descriptor with blanks behind its root element, so that the manifest's data begins a page.
