@@ -87,6 +87,7 @@ list_missing() {
     need vmdkinfo libvmdk-utils
     need xmllint libxml2-utils
     need nginx nginx-light
+    need qemu-x86_64 qemu-user
     need file file
     need rsync rsync
     need setfattr attr

@@ -4,6 +4,7 @@
 //! kernel ── fuser ── adapter ── view ── synth's images
 //!                    errno      (no FUSE)
 //! connection, mount, mountpoint: where it appears, how it goes away
+//! pending: images that appear later
 //! ```
 //!
 //! Invariant: only `adapter`, `errno` and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
@@ -13,4 +14,5 @@ mod connection;
 mod errno;
 pub mod mount;
 pub mod mountpoint;
+pub mod pending;
 pub mod view;

@@ -1,10 +1,13 @@
 //! Where every byte of an image is, and how to produce it.
 //!
-//! Invariant: nothing here knows FUSE; only [`host_file`] and [`tree`] touch the host's file systems.
+//! Invariant: nothing here knows FUSE; only [`host_file`], [`index_store`] and [`tree`] touch the host's file
+//! systems.
 
+pub mod archive;
 pub mod boot;
 pub mod cache;
 pub mod data_map;
+mod digest;
 pub mod disk;
 pub mod ext4;
 pub mod fingerprint;
@@ -15,11 +18,13 @@ pub mod identifiers;
 mod images;
 pub mod index_store;
 pub mod machine;
+mod manifest;
 pub mod mistakes;
 pub mod names;
 pub mod ova;
 pub mod packed_time;
 pub mod partition;
+pub mod pending;
 pub mod plan_error;
 mod region;
 pub mod segments;

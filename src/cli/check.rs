@@ -10,7 +10,7 @@ use super::{CheckArgs, output};
 use crate::config::spec::{
     DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VmdkLayout,
 };
-use crate::synth::generation::{Image, PartitionReport};
+use crate::synth::generation::{PartitionReport, Planned};
 use crate::units::{ByteCount, SECTOR_SIZE};
 
 /// What `--json` prints; docs/cli-json.md describes it.
@@ -82,8 +82,11 @@ struct ImageReport {
     format: &'static str,
     layout: Option<&'static str>,
     manifest: Option<&'static str>,
-    size: u64,
-    allocated_bytes: u64,
+    /// `null` until the image is prepared.
+    size: Option<u64>,
+    /// Only of an image that must be prepared.
+    size_at_most: Option<u64>,
+    allocated_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,11 +125,7 @@ impl Report {
             planned,
             warnings,
         } = loaded;
-        let images = planned
-            .spec_of_image
-            .iter()
-            .filter_map(|index| spec.images.get(*index))
-            .zip(&planned.generation.images);
+        let images = image_reports(&spec.images, planned);
         Self {
             name: spec.name.clone(),
             disk: Disk {
@@ -143,9 +142,7 @@ impl Report {
                 .zip(&planned.partitions)
                 .map(|(number, partition)| Partition::new(number, partition))
                 .collect(),
-            images: images
-                .map(|(spec, image)| ImageReport::new(spec, image))
-                .collect(),
+            images,
             warnings: warnings.iter().map(JsonWarning::new).collect(),
         }
     }
@@ -264,10 +261,10 @@ impl Report {
                     Some(detail) => format!("{}, {detail}", image.format),
                     None => image.format.to_owned(),
                 },
-                image.size.to_string(),
-                ByteCount(image.size).rounded(),
-                image.allocated_bytes.to_string(),
-                ByteCount(image.allocated_bytes).rounded(),
+                exact(image.size, image.size_at_most),
+                rounded(image.size, image.size_at_most),
+                exact(image.allocated_bytes, None),
+                rounded(image.allocated_bytes, None),
             ]);
         }
         table.text()
@@ -305,16 +302,58 @@ impl Partition {
     }
 }
 
+/// A number of bytes, or its bound, or a question mark.
+fn exact(bytes: Option<u64>, at_most: Option<u64>) -> String {
+    match (bytes, at_most) {
+        (Some(bytes), _) => bytes.to_string(),
+        (None, Some(bytes)) => format!("<= {bytes}"),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+fn rounded(bytes: Option<u64>, at_most: Option<u64>) -> String {
+    match (bytes, at_most) {
+        (Some(bytes), _) => ByteCount(bytes).rounded(),
+        (None, Some(bytes)) => format!("<= {}", ByteCount(bytes).rounded()),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+/// All files in the order of the config, those that must be prepared among them.
+fn image_reports(specs: &[ImageSpec], planned: &Planned) -> Vec<ImageReport> {
+    let generation = &planned.generation;
+    let mut reports = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let ready = planned.spec_of_image.iter().zip(&generation.images);
+        for (_, image) in ready.filter(|(of, _)| **of == index) {
+            let size = Some(image.source.len());
+            let allocated = Some(image.data.data_len());
+            reports.push(ImageReport::new(spec, &image.name, size, allocated));
+        }
+        let pending = generation.pending.iter();
+        for image in pending.filter(|image| image.spec_index() == index) {
+            for (number, name) in image.names().iter().enumerate() {
+                let mut report = ImageReport::new(spec, name, None, None);
+                // Of a package the bound is that of the disk, which is most of it.
+                report.size_at_most = image.len_at_most().filter(|_| number == 0);
+                reports.push(report);
+            }
+        }
+    }
+    reports
+}
+
 impl ImageReport {
-    fn new(spec: &ImageSpec, image: &Image) -> Self {
+    fn new(spec: &ImageSpec, name: &str, size: Option<u64>, allocated: Option<u64>) -> Self {
         let (format, layout, manifest) = described(spec.format);
         Self {
-            name: image.name.clone(),
+            name: name.to_owned(),
             format,
             layout,
             manifest,
-            size: image.source.len(),
-            allocated_bytes: image.data.data_len(),
+            size,
+            size_at_most: None,
+            allocated_bytes: allocated,
         }
     }
 }
@@ -338,6 +377,7 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
             ("vmdk", Some(layout), None)
         }
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
+        ImageFormat::Ovf(package) => ("ovf", None, Some(manifest(package))),
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliE
         cache: Arc::new(BlockCache::new(asked.cache_size)),
         config_mtime: newest_mtime(&files),
         skip_unreadable: asked.skip_unreadable,
+        cache_directory: cache_directory(),
         progress: Some(Arc::clone(&progress)),
     };
     let planned = progress::shown(&progress, || generation::plan(&spec, &options));
@@ -94,6 +95,23 @@ pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliE
         planned,
         warnings: all,
     })
+}
+
+/// Where indexes are kept: `$XDG_CACHE_HOME/miragefs`, without that variable /var/cache for root and `~/.cache` for others;
+/// `None` if there is no home.
+fn cache_directory() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute("XDG_CACHE_HOME").or_else(|| {
+        if rustix::process::geteuid().is_root() {
+            return Some(PathBuf::from("/var/cache"));
+        }
+        Some(absolute("HOME")?.join(".cache"))
+    })?;
+    Some(base.join("miragefs"))
 }
 
 /// The first error, with the others behind it.

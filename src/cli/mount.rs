@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::error::{CliError, ErrorKind};
+use super::image;
 use super::load::{self, LoadOptions};
 use super::log::Log;
 use super::output;
@@ -259,6 +260,7 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
         source_name: std::path::absolute(&plan.config).unwrap_or_default().into(),
         source_directories: sources,
         allow_other: plan.allow_other,
+        wait: plan.wait,
         threads: plan.threads,
     };
     let generation = Arc::new(loaded.planned.generation);
@@ -380,6 +382,7 @@ fn hint(error: &MountError) -> Option<String> {
             MountpointError::InsideSource { .. } | MountpointError::SourceBelow { .. },
         ) => Some("mount on a directory apart from all sources".to_owned()),
         MountError::Refused { source, .. } => refusal_hint(source),
+        MountError::Preparation(failed) => Some(image::preparation_hint(&failed.source)),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! How far a scan is, on a terminal, once it takes long enough to be wondered about.
+//! How far a scan or an index is, on a terminal, once it takes long enough to be wondered about.
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -7,20 +7,32 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::synth::grain_index::IndexProgress;
 use crate::synth::tree::ScanProgress;
 
 /// What is done sooner shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs `work`; if it takes long and stderr is a terminal, another thread draws what `progress` says meanwhile.
+/// Runs `work`, a scan; if it takes long and stderr is a terminal, another thread draws how far it is.
 pub(super) fn shown<T>(progress: &ScanProgress, work: impl FnOnce() -> T) -> T {
+    drawn(|elapsed| text(progress, elapsed), work)
+}
+
+/// The same for an image that is prepared.
+pub(super) fn prepared<T>(progress: &IndexProgress, work: impl FnOnce() -> T) -> T {
+    drawn(|_| progress.state().to_string(), work)
+}
+
+/// Runs `work`; if it takes long and stderr is a terminal, another thread draws `line` meanwhile.
+fn drawn<T>(line: impl Fn(Duration) -> String + Sync, work: impl FnOnce() -> T) -> T {
     if !io::stderr().is_terminal() {
         return work();
     }
     thread::scope(|scope| {
         let (done, is_done) = mpsc::channel::<()>();
         let started = Instant::now();
+        let line = &line;
         scope.spawn(move || {
             let waits = |time| is_done.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
             if !waits(PATIENCE) {
@@ -28,7 +40,7 @@ pub(super) fn shown<T>(progress: &ScanProgress, work: impl FnOnce() -> T) -> T {
             }
             let spinner = spinner();
             loop {
-                spinner.set_message(text(progress, started.elapsed()));
+                spinner.set_message(line(started.elapsed()));
                 spinner.tick();
                 if !waits(INTERVAL) {
                     break;

@@ -218,6 +218,7 @@ fn note(key: &str) -> &'static str {
         "slack-bits" => {
             "left out it is 6; 0 is no slack, and otherwise the fewer bits, the more slack"
         }
+        "level" => "1 is fast, 12 is small, and left out it is 6",
         "major" | "minor" => "`ls -l` shows both numbers of a device",
         _ => "leave it out for the default",
     }

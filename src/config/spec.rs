@@ -527,6 +527,8 @@ pub enum ImageFormat {
     Vmdk(VmdkLayout),
     /// An OVF package in a tar.
     Ova(PackageSpec),
+    /// An OVF package as loose files.
+    Ovf(PackageSpec),
 }
 
 /// `layout` of a VMDK.

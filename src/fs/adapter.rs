@@ -199,7 +199,13 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guarded("lookup", || {
+            // In this order: an image that is shown in between is found, not absent for an hour.
+            let is_awaited = self.view.is_awaited(name);
             let found = self.view.lookup(parent.0, name);
+            if found.is_none() && is_awaited {
+                reply.error(Errno::ENOENT);
+                return;
+            }
             let attr = found.as_ref().map_or_else(absent_entry, file_attr);
             reply.entry(&TTL, &attr, INODE_GENERATION);
         });

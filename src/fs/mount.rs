@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use fuser::{Config, Session, SessionACL};
@@ -19,8 +19,10 @@ use super::connection;
 use super::mountpoint::{
     self, Device, FILE_SYSTEM_NAME, MountpointError, UnmountError, check_mountpoint, find_mount,
 };
+use super::pending::{self, PreparationFailed};
 use super::view::{Owner, View};
 use crate::synth::generation::Generation;
+use crate::synth::pending::PendingImage;
 
 /// Read-ahead that hides the latency of disks, in KiB.
 const READ_AHEAD_KIB: u32 = 4096;
@@ -39,6 +41,8 @@ pub struct MountOptions {
     pub source_directories: Vec<PathBuf>,
     /// Whether other users may read the images.
     pub allow_other: bool,
+    /// Whether the mount is ready only once every image can be read.
+    pub wait: bool,
     /// Worker threads, at least 1; `None` is one per CPU, within 2 to 8.
     pub threads: Option<usize>,
 }
@@ -78,6 +82,15 @@ pub enum MountError {
         /// Why.
         source: io::Error,
     },
+    /// An image that was waited for cannot be had.
+    #[error(transparent)]
+    Preparation(#[from] PreparationFailed),
+    /// It was asked to end before it was ready.
+    #[error("{}: was unmounted before all images were ready", path.display())]
+    Interrupted {
+        /// The mount point.
+        path: PathBuf,
+    },
     /// Signals cannot be received.
     #[error("signal handlers cannot be installed")]
     Signals(#[source] io::Error),
@@ -93,6 +106,7 @@ pub enum MountError {
 
 /// A mount that is being served.
 pub struct Mounted {
+    view: Arc<View>,
     path: PathBuf,
     device: Device,
     session: Workers,
@@ -117,8 +131,9 @@ impl Mounted {
         let view = Arc::new(View::new(generation, owner));
         let device_fd =
             connection::open(&path, options.source_name(), options.allow_other).map_err(refused)?;
-        match start(Adapter::new(view), device_fd, &path, options) {
+        match start(Adapter::new(Arc::clone(&view)), device_fd, &path, options) {
             Ok((device, session)) => Ok(Self {
+                view,
                 path,
                 device,
                 session,
@@ -136,6 +151,14 @@ impl Mounted {
         &self.path
     }
 
+    /// Prepares `pending` images, one after the other, and shows those that are done.
+    ///
+    /// # Errors
+    /// The first that failed; the others are shown all the same.
+    pub fn prepare(&self, pending: &[Arc<PendingImage>]) -> Result<(), PreparationFailed> {
+        pending::prepare_all(&self.view, pending)
+    }
+
     /// Takes the name away; files that are open are served until they are closed. Does nothing if the mount is gone.
     ///
     /// # Errors
@@ -150,6 +173,7 @@ impl Mounted {
     /// [`MountError::Session`] if the connection to the kernel broke; the mount is gone then too.
     pub fn wait(self) -> Result<(), MountError> {
         let Self {
+            view: _,
             path,
             device,
             session,
@@ -219,6 +243,7 @@ fn default_threads() -> usize {
 /// What ends a served mount.
 enum Event {
     Signal(i32),
+    Prepared(Result<(), PreparationFailed>),
     Ended(Result<(), MountError>),
 }
 
@@ -238,40 +263,123 @@ pub fn run(
     let signals = forward_signals(sender.clone()).map_err(MountError::Signals)?;
     let mounted = Mounted::new(generation, options)?;
     let (path, device) = (mounted.path.clone(), mounted.device);
-    let told = on_ready();
-    tracing::info!("{}: mounted", path.display());
-    let waiter = thread::spawn(move || {
-        // The receiver may be gone after a second signal.
-        drop(sender.send(Event::Ended(mounted.wait())));
-    });
-    if let Err(source) = told {
-        detach_device(&path, device)?;
-        return Err(MountError::Ready { path, source });
-    }
-    let mut detached = false;
-    let result = loop {
-        match events.recv() {
-            Ok(Event::Ended(result)) => break result,
-            Ok(Event::Signal(SIGHUP)) => {
-                tracing::warn!("SIGHUP: reloading is not available in this build");
-            }
-            Ok(Event::Signal(signal)) if detached => {
-                tracing::warn!("signal {signal} again: open files are abandoned");
-                return Ok(());
-            }
-            Ok(Event::Signal(signal)) => {
-                tracing::info!("signal {signal}: unmounting {}", path.display());
-                detach_device(&path, device)?;
-                detached = true;
-            }
-            Err(_) => break Ok(()),
-        }
+    let view = Arc::clone(&mounted.view);
+    let waiter = {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            // The receiver may be gone after a second signal.
+            drop(sender.send(Event::Ended(mounted.wait())));
+        })
     };
+    prepare_in_background(view, generation, sender);
+    let mut serving = Serving {
+        path: &path,
+        device,
+        generation,
+        detached: false,
+        on_ready: Some(on_ready),
+    };
+    if !options.wait || generation.pending.is_empty() {
+        serving.ready()?;
+    }
+    let result = serving.until_the_end(&events);
+    for pending in &generation.pending {
+        pending.progress().stop();
+    }
+    if result? == End::Abandoned {
+        return Ok(());
+    }
     signals.close();
     // It sent its result and is about to end.
     drop(waiter.join());
     tracing::info!("{}: unmounted", path.display());
-    result
+    Ok(())
+}
+
+/// How serving came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The last reader is gone.
+    Served,
+    /// Readers there may be get no more answers.
+    Abandoned,
+}
+
+/// Not waited for: it may be in the middle of a file that a dead host serves.
+fn prepare_in_background(view: Arc<View>, generation: &Generation, sender: Sender<Event>) {
+    let pending = generation.pending.clone();
+    if pending.is_empty() {
+        return;
+    }
+    thread::spawn(move || {
+        let result = pending::prepare_all(&view, &pending);
+        drop(sender.send(Event::Prepared(result)));
+    });
+}
+
+/// A mount between its first request and its last.
+struct Serving<'a, R> {
+    path: &'a Path,
+    device: Device,
+    generation: &'a Generation,
+    detached: bool,
+    /// Until the mount is ready.
+    on_ready: Option<R>,
+}
+
+impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
+    /// Tells whoever waits that the images can be read.
+    fn ready(&mut self) -> Result<(), MountError> {
+        let Some(on_ready) = self.on_ready.take() else {
+            return Ok(());
+        };
+        let told = on_ready();
+        tracing::info!("{}: mounted", self.path.display());
+        if let Err(source) = told {
+            detach_device(self.path, self.device)?;
+            return Err(MountError::Ready {
+                path: self.path.to_path_buf(),
+                source,
+            });
+        }
+        Ok(())
+    }
+
+    fn until_the_end(&mut self, events: &Receiver<Event>) -> Result<End, MountError> {
+        loop {
+            match events.recv() {
+                Ok(Event::Ended(result)) if self.on_ready.is_some() => {
+                    let path = self.path.to_path_buf();
+                    return result.and(Err(MountError::Interrupted { path }));
+                }
+                Ok(Event::Ended(result)) => return result.map(|()| End::Served),
+                Ok(Event::Prepared(_)) if self.detached => {}
+                Ok(Event::Prepared(Ok(()))) => self.ready()?,
+                Ok(Event::Prepared(Err(error))) if self.on_ready.is_some() => {
+                    detach_device(self.path, self.device)?;
+                    return Err(error.into());
+                }
+                // It was in the log.
+                Ok(Event::Prepared(Err(_))) => {}
+                Ok(Event::Signal(SIGHUP)) => {
+                    tracing::warn!("SIGHUP: reloading is not available in this build");
+                }
+                Ok(Event::Signal(signal)) if self.detached => {
+                    tracing::warn!("signal {signal} again: open files are abandoned");
+                    return Ok(End::Abandoned);
+                }
+                Ok(Event::Signal(signal)) => {
+                    tracing::info!("signal {signal}: unmounting {}", self.path.display());
+                    for pending in &self.generation.pending {
+                        pending.progress().stop();
+                    }
+                    detach_device(self.path, self.device)?;
+                    self.detached = true;
+                }
+                Err(_) => return Ok(End::Served),
+            }
+        }
+    }
 }
 
 fn forward_signals(sender: Sender<Event>) -> io::Result<Handle> {

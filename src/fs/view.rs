@@ -119,6 +119,9 @@ impl Table {
 pub struct View {
     owner: Owner,
     table: RwLock<Table>,
+    next_inode: AtomicU64,
+    /// Names of images that will be there later.
+    awaited: RwLock<Vec<String>>,
     handles: RwLock<HashMap<u64, Arc<Image>>>,
     next_handle: AtomicU64,
 }
@@ -131,9 +134,44 @@ impl View {
         Self {
             owner,
             table: RwLock::new(Table::after(None, generation, &next_inode)),
+            next_inode,
+            awaited: RwLock::new(
+                generation
+                    .pending
+                    .iter()
+                    .flat_map(|image| image.names().iter().cloned())
+                    .collect(),
+            ),
             handles: RwLock::new(HashMap::new()),
             next_handle: AtomicU64::new(1),
         }
+    }
+
+    /// Shows `images`, which `names` were awaited for; without any, the names are not awaited any more.
+    pub fn publish(&self, names: &[String], images: &[Arc<Image>]) {
+        let mut table = self.table.write();
+        for image in images {
+            let inode = self.next_inode.fetch_add(1, Ordering::Relaxed);
+            table.names.push((image.name.clone(), inode));
+            table.images.insert(inode, Arc::clone(image));
+        }
+        drop(table);
+        self.awaited.write().retain(|name| !names.contains(name));
+    }
+
+    /// Whether an image of that name will be there later, so that nobody may remember its absence.
+    #[must_use]
+    pub fn is_awaited(&self, name: &OsStr) -> bool {
+        let awaited = self.awaited.read();
+        awaited
+            .iter()
+            .any(|known| known.as_bytes() == name.as_bytes())
+    }
+
+    /// Whether the directory will change.
+    #[must_use]
+    pub fn awaits_images(&self) -> bool {
+        !self.awaited.read().is_empty()
     }
 
     /// The inode that `name` leads to in the directory `parent`.
@@ -334,6 +372,7 @@ mod tests {
                 .iter()
                 .map(|(name, identity)| image(name, *identity))
                 .collect(),
+            pending: Vec::new(),
         }
     }
 

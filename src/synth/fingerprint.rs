@@ -22,6 +22,13 @@ pub fn uuid(seed: &str, purpose: &str) -> Uuid {
     Uuid::new_v5(&of_seed, purpose.as_bytes())
 }
 
+/// An identifier for `purpose`, equal for equal contents.
+#[must_use]
+pub fn content_uuid(content: &[u8; 32], purpose: &str) -> Uuid {
+    let of_content = Uuid::new_v5(&NAMESPACE, content);
+    Uuid::new_v5(&of_content, purpose.as_bytes())
+}
+
 /// The disk's signature: never zero, which would mean "none".
 #[must_use]
 pub fn disk_signature(seed: &str) -> u32 {
@@ -130,17 +137,27 @@ impl Fingerprint {
 
     /// Adds which host files are read.
     pub fn host_files(&mut self, files: &HostFiles) {
+        self.files(files, |identity| identity.device);
+    }
+
+    /// Adds which host files are read, without the numbers of their devices, which change at a reboot.
+    pub fn host_file_stamps(&mut self, files: &HostFiles) {
+        self.files(files, |_| 0);
+    }
+
+    fn files(&mut self, files: &HostFiles, device: impl Fn(&Identity) -> u64) {
         self.number(to_u64(files.file_count()));
         for index in 0_u32.. {
             let Some(identity) = files.identity(index) else {
                 break;
             };
+            self.number(device(&identity));
             self.identity(&identity);
         }
     }
 
+    /// All but the device.
     fn identity(&mut self, identity: &Identity) {
-        self.number(identity.device);
         self.number(identity.inode);
         self.number(identity.size);
         for time in [identity.mtime, identity.ctime] {

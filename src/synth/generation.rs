@@ -1,5 +1,6 @@
 //! From a validated config to a set of planned images that never changes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::boot::{BootLoader, load_boot_code};
@@ -12,6 +13,7 @@ use super::host_file::HostFiles;
 use super::images::Images;
 use super::mistakes::Mistakes;
 use super::partition::{self, FilesystemReport, Found, PartitionTree};
+use super::pending::PendingImage;
 use super::plan_error::{PlanError, PlanErrors, PlanWarning};
 use super::segments::SegmentMap;
 use super::source::ByteSource;
@@ -56,6 +58,8 @@ impl Image {
 pub struct Generation {
     /// The images in the order of the config.
     pub images: Vec<Arc<Image>>,
+    /// Those that cannot be read yet.
+    pub pending: Vec<Arc<PendingImage>>,
 }
 
 /// A generation and what there is to tell of it.
@@ -102,6 +106,8 @@ pub struct PlanOptions {
     pub config_mtime: i64,
     /// Whether files and directories that cannot be read are left out with a warning; else they are mistakes.
     pub skip_unreadable: bool,
+    /// Where indexes are kept between mounts; `None` keeps none.
+    pub cache_directory: Option<PathBuf>,
     /// Where to tell how far the scan of the sources is.
     pub progress: Option<Arc<ScanProgress>>,
 }
@@ -185,20 +191,26 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
         signature,
     };
     let disk: Arc<dyn ByteSource> = Arc::new(layout.assemble());
-    let images = Images {
-        spec,
-        data: DataMap::of(&*disk),
-        disk,
-        partitions: layout.partition_images(),
-        content: content.clone().finish(),
-    };
-    let mut identity = content;
+    let mut identity = content.clone();
     identity.host_files(&files);
-    let mtime = files
-        .newest_mtime()
-        .unwrap_or(i64::MIN)
-        .max(options.config_mtime);
-    let (generation, spec_of_image) = images.plan(&identity, mtime)?;
+    let mut stamps = content.clone();
+    stamps.host_file_stamps(&files);
+    let images = Images {
+        spec: Arc::new(without_contents(spec)),
+        data: Arc::new(DataMap::of(&*disk)),
+        disk,
+        partitions: layout.partition_images().into(),
+        content: content.finish(),
+        identity,
+        stamps,
+        mtime: files
+            .newest_mtime()
+            .unwrap_or(i64::MIN)
+            .max(options.config_mtime),
+        cache: Arc::clone(&options.cache),
+        cache_directory: options.cache_directory.clone(),
+    };
+    let (generation, spec_of_image) = images.plan()?;
     Ok(Planned {
         generation,
         spec_of_image,
@@ -208,6 +220,21 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
             .then_some(signature),
         warnings,
     })
+}
+
+/// The config without what the partitions hold, which may be large and is planned already.
+fn without_contents(spec: &Spec) -> Spec {
+    Spec {
+        config_path: spec.config_path.clone(),
+        name: spec.name.clone(),
+        seed: spec.seed.clone(),
+        times: spec.times,
+        disk: spec.disk.clone(),
+        partitions: Vec::new(),
+        extlinux: None,
+        vm: spec.vm.clone(),
+        images: spec.images.clone(),
+    }
 }
 
 /// What a partition holds.

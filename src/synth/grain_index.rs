@@ -11,6 +11,7 @@
 mod build;
 mod key;
 
+pub(crate) use build::on_all_cores;
 pub use build::{IndexError, IndexProgress, IndexState};
 pub use key::GrainKey;
 

@@ -1,35 +1,60 @@
 //! The images of a config, all over one disk.
 //!
-//! Invariant: images share the disk and its map; none of them reads anything while it is planned.
+//! Invariant: images share the disk, its map and the cache; none of them reads anything while it is planned. What needs
+//! more than the plan is left pending.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cache::BlockCache;
 use super::data_map::DataMap;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{self, Fingerprint};
 use super::generation::{Generation, Image};
-use super::ova::{Ova, OvaParams, disk_member_name};
+use super::grain_index::{GrainIndex, IndexProgress};
+use super::index_store::{DigestStore, GrainStore, StoreId};
+use super::ova::{Ova, OvaParams, Package, disk_member_name};
+use super::pending::{PendingImage, Prepare, PrepareError};
 use super::plan_error::PlanError;
 use super::segments::SegmentMap;
-use super::source::ByteSource;
+use super::source::{ByteSource, ReadError};
+use super::unit_map::UnitMap;
 use super::vmdk::{
-    DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
-    flat_descriptor,
+    DescriptorParams, DiskIds, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type,
+    content_id, flat_descriptor,
 };
-use crate::config::spec::{ImageFormat, ImageSpec, PackageSpec, Spec, StreamSpec, VmdkLayout};
+use crate::config::spec::{
+    Compression, ImageFormat, ImageSpec, ManifestPosition, PackageSpec, Spec, StreamSpec,
+    VmdkLayout,
+};
+use crate::formats::vmdk::GRAIN_LEN;
+use crate::formats::vmdk::deflate::LIBRARY;
 
-/// What images are made of.
-pub(super) struct Images<'a> {
-    pub(super) spec: &'a Spec,
+/// What images are made of; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Images {
+    /// The config; what partitions hold is not looked at.
+    pub(super) spec: Arc<Spec>,
     pub(super) disk: Arc<dyn ByteSource>,
     /// Where the disk has data.
-    pub(super) data: DataMap,
+    pub(super) data: Arc<DataMap>,
     /// The partitions in the order of the config, each as long as it is on the disk.
-    pub(super) partitions: Vec<SegmentMap>,
+    pub(super) partitions: Arc<[SegmentMap]>,
     /// The content fingerprint of the disk.
     pub(super) content: [u8; 32],
+    /// The identity fingerprint of the disk.
+    pub(super) identity: Fingerprint,
+    /// The same without what changes at a reboot.
+    pub(super) stamps: Fingerprint,
+    /// Modification time of the images, seconds since 1970.
+    pub(super) mtime: i64,
+    pub(super) cache: Arc<BlockCache>,
+    /// Where indexes are kept.
+    pub(super) cache_directory: Option<PathBuf>,
 }
+
+/// More than descriptor, manifest and tar around a disk ever take.
+const PACKAGE_LEN_MAX: u64 = 1 << 20;
 
 /// A file to publish: its name and its bytes.
 type Named = (String, Arc<dyn ByteSource>);
@@ -37,53 +62,133 @@ type Named = (String, Arc<dyn ByteSource>);
 /// Why a container cannot hold the disk.
 type Failure = Box<dyn std::error::Error>;
 
-impl Images<'_> {
-    /// The images, and for each the index of its entry in the config.
-    pub(super) fn plan(
-        &self,
-        identity: &Fingerprint,
-        mtime: i64,
-    ) -> Result<(Generation, Vec<usize>), PlanError> {
-        let mut images = Vec::with_capacity(self.spec.images.len());
+/// What was done for an image before it is built.
+#[derive(Default)]
+struct Prepared<'a> {
+    /// The index of its compressed grains.
+    index: Option<Arc<GrainIndex>>,
+    /// Where to tell how far hashing is; without it nothing is hashed.
+    progress: Option<&'a IndexProgress>,
+}
+
+/// What an image needs before its bytes are decided: an index of grains compressed at this level, or only the disk's
+/// digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    level: Option<u8>,
+}
+
+impl Images {
+    /// The images, and for each that is ready the index of its entry in the config.
+    pub(super) fn plan(&self) -> Result<(Generation, Vec<usize>), PlanError> {
+        let mut generation = Generation::default();
         let mut spec_of_image = Vec::with_capacity(self.spec.images.len());
-        let mut names: BTreeSet<String> = self
-            .spec
-            .images
-            .iter()
-            .map(|image| image.name.clone())
-            .collect();
-        for (index, image) in self.spec.images.iter().enumerate() {
-            let files = self.files(image).map_err(|reason| PlanError::Image {
-                name: image.name.clone(),
-                reason: reason.to_string(),
-            })?;
-            for (name, source) in files {
-                if name != image.name && !names.insert(name.clone()) {
+        let specs = &self.spec.images;
+        let mut taken: BTreeSet<String> = specs.iter().map(|image| image.name.clone()).collect();
+        for (index, image) in specs.iter().enumerate() {
+            let names = file_names(image);
+            for name in names.iter().skip(1) {
+                if !taken.insert(name.clone()) {
                     return Err(PlanError::ImageClash {
                         name: image.name.clone(),
-                        companion: name,
+                        companion: name.clone(),
                     });
                 }
-                let mut of_image = identity.clone();
-                // The container's settings are small and few: their debug form tells them apart.
-                of_image.bytes(
-                    format!("{:?} {:?} {}", image.format, self.spec.vm, self.spec.name).as_bytes(),
-                );
-                of_image.bytes(name.as_bytes());
-                images.push(Arc::new(Image::new(name, source, mtime, of_image.finish())));
+            }
+            let failed = |reason: Failure| PlanError::Image {
+                name: image.name.clone(),
+                reason: reason.to_string(),
+            };
+            if let Some(needs) = self.needs(image) {
+                let len_at_most = self.len_at_most(needs).map_err(failed)?;
+                let job = Job {
+                    images: self.clone(),
+                    image: image.clone(),
+                    needs,
+                };
+                let pending = PendingImage::new(names, index, len_at_most, Box::new(job));
+                generation.pending.push(Arc::new(pending));
+                continue;
+            }
+            for image in self.build(image, &Prepared::default()).map_err(failed)? {
+                generation.images.push(image);
                 spec_of_image.push(index);
             }
         }
-        Ok((Generation { images }, spec_of_image))
+        Ok((generation, spec_of_image))
+    }
+
+    /// What must be done before the image can be shown; `None` for nothing.
+    fn needs(&self, image: &ImageSpec) -> Option<Needs> {
+        let (stream, digest) = match image.format {
+            ImageFormat::Raw { .. }
+            | ImageFormat::Vmdk(VmdkLayout::MonolithicSparse | VmdkLayout::MonolithicFlat) => {
+                return None;
+            }
+            ImageFormat::Vmdk(VmdkLayout::StreamOptimized(stream)) => (stream, false),
+            ImageFormat::Ova(package) => (
+                package.stream,
+                package.manifest.is_some_and(|manifest| {
+                    let params = self.package_params(image, package);
+                    manifest.position == ManifestPosition::Second
+                        && !params
+                            .digests
+                            .is_some_and(|digests| digests.holds(manifest.algorithm))
+                }),
+            ),
+            ImageFormat::Ovf(package) => (package.stream, false),
+        };
+        let level = match stream.compression {
+            Compression::Stored => None,
+            Compression::Deflate { level } => Some(level),
+        };
+        (level.is_some() || digest).then_some(Needs { level })
+    }
+
+    /// Bytes that an image can become at most; fails where the disk fits no VMDK at all.
+    fn len_at_most(&self, needs: Needs) -> Result<Option<u64>, Failure> {
+        match StreamVmdk::stored_len(&self.data, self.disk.len()) {
+            Ok(len) => Ok(len.checked_add(PACKAGE_LEN_MAX)),
+            Err(VmdkError::FileLen(_)) if needs.level.is_some() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The files of one image, the image itself first.
-    fn files(&self, image: &ImageSpec) -> Result<Vec<Named>, Failure> {
+    fn build(
+        &self,
+        image: &ImageSpec,
+        prepared: &Prepared<'_>,
+    ) -> Result<Vec<Arc<Image>>, Failure> {
+        let files = self.files(image, prepared)?;
+        debug_assert!(
+            files.iter().map(|(name, _)| name).eq(&file_names(image)),
+            "the names of files are known beforehand"
+        );
+        let built = files.into_iter().map(|(name, source)| {
+            let identity = self.of_image(&self.identity, image, &name);
+            Arc::new(Image::new(name, source, self.mtime, identity))
+        });
+        Ok(built.collect())
+    }
+
+    /// A fingerprint of the file `name` of an image.
+    fn of_image(&self, disk: &Fingerprint, image: &ImageSpec, name: &str) -> [u8; 32] {
+        let mut of_image = disk.clone();
+        // The container's settings are small and few: their debug form tells them apart.
+        let settings = format!("{:?} {:?} {}", image.format, self.spec.vm, self.spec.name);
+        of_image.bytes(settings.as_bytes());
+        of_image.bytes(name.as_bytes());
+        of_image.finish()
+    }
+
+    fn files(&self, image: &ImageSpec, prepared: &Prepared<'_>) -> Result<Vec<Named>, Failure> {
         let name = image.name.clone();
         Ok(match image.format {
             ImageFormat::Raw { partition } => vec![(name, self.raw(partition))],
-            ImageFormat::Vmdk(layout) => self.vmdk(name, layout)?,
-            ImageFormat::Ova(package) => vec![(name, self.ova(package)?)],
+            ImageFormat::Vmdk(layout) => self.vmdk(name, layout, prepared)?,
+            ImageFormat::Ova(package) => vec![(name, self.ova(image, package, prepared)?)],
+            ImageFormat::Ovf(package) => self.ovf(image, package, prepared)?,
         })
     }
 
@@ -97,15 +202,20 @@ impl Images<'_> {
         }
     }
 
-    fn vmdk(&self, name: String, layout: VmdkLayout) -> Result<Vec<Named>, Failure> {
-        let descriptor = self.descriptor(name.clone());
+    fn vmdk(
+        &self,
+        name: String,
+        layout: VmdkLayout,
+        prepared: &Prepared<'_>,
+    ) -> Result<Vec<Named>, Failure> {
         Ok(match layout {
             VmdkLayout::MonolithicSparse => {
+                let descriptor = self.descriptor(name.clone());
                 let vmdk = SparseVmdk::new(Arc::clone(&self.disk), &self.data, descriptor)?;
                 vec![(name, Arc::new(vmdk))]
             }
             VmdkLayout::MonolithicFlat => {
-                let extent_name = format!("{}-flat.vmdk", stem(&name));
+                let extent_name = flat_name(&name);
                 let descriptor = self.descriptor(extent_name.clone());
                 let text = flat_descriptor(descriptor, self.disk.len())?;
                 vec![
@@ -114,45 +224,166 @@ impl Images<'_> {
                 ]
             }
             VmdkLayout::StreamOptimized(stream) => {
-                let vmdk = self.stream_vmdk(name.clone(), stream)?;
+                let vmdk = self.stream_vmdk(name.clone(), stream, prepared)?;
                 vec![(name, Arc::new(vmdk))]
             }
         })
     }
 
-    fn ova(&self, package: PackageSpec) -> Result<Arc<dyn ByteSource>, Failure> {
-        let vmdk = self.stream_vmdk(disk_member_name(&self.spec.name), package.stream)?;
-        let params = OvaParams {
+    fn ova(
+        &self,
+        image: &ImageSpec,
+        package: PackageSpec,
+        prepared: &Prepared<'_>,
+    ) -> Result<Arc<dyn ByteSource>, Failure> {
+        let disk_name = disk_member_name(&self.spec.name);
+        let vmdk = self.stream_vmdk(disk_name, package.stream, prepared)?;
+        let ova = Ova::new(self.package_params(image, package), Arc::new(vmdk))?;
+        if let Some(progress) = prepared.progress {
+            ova.settle(progress)?;
+        }
+        Ok(Arc::new(ova))
+    }
+
+    fn ovf(
+        &self,
+        image: &ImageSpec,
+        package: PackageSpec,
+        prepared: &Prepared<'_>,
+    ) -> Result<Vec<Named>, Failure> {
+        let base = stem(&image.name);
+        let vmdk = self.stream_vmdk(disk_member_name(base), package.stream, prepared)?;
+        let params = self.package_params(image, package);
+        let built = Package::new(params, base, Arc::new(vmdk))?;
+        let mut files: Vec<Named> = vec![
+            (image.name.clone(), Arc::new(built.ovf)),
+            (disk_member_name(base), built.disk),
+        ];
+        if let Some(manifest) = built.manifest {
+            files.push((format!("{base}.mf"), manifest));
+        }
+        Ok(files)
+    }
+
+    fn package_params(&self, image: &ImageSpec, package: PackageSpec) -> OvaParams<'_> {
+        OvaParams {
             name: &self.spec.name,
             vm: &self.spec.vm,
             disk_capacity: self.disk.len(),
             mtime: self.spec.times.default,
             manifest: package.manifest,
-        };
-        Ok(Arc::new(Ova::new(params, Arc::new(vmdk))?))
+            digests: self.cache_directory.as_deref().map(|directory| {
+                let key = self.of_image(&self.stamps, image, LIBRARY);
+                DigestStore::new(directory, self.store_id(image), key)
+            }),
+        }
+    }
+
+    /// The stores of one image of one config.
+    fn store_id(&self, image: &ImageSpec) -> StoreId {
+        use std::os::unix::ffi::OsStrExt;
+        let config = self.spec.config_path.as_os_str().as_bytes();
+        StoreId::of(&[config, image.name.as_bytes()])
     }
 
     fn stream_vmdk(
         &self,
         extent_name: String,
         stream: StreamSpec,
+        prepared: &Prepared<'_>,
     ) -> Result<StreamVmdk, VmdkError> {
+        let form = match (stream.compression, &prepared.index) {
+            (Compression::Stored, _) => GrainForm::Stored,
+            (Compression::Deflate { level }, index) => GrainForm::Deflated {
+                index: index
+                    .clone()
+                    .expect("compressed grains are indexed before their VMDK is made"),
+                level,
+                cache: &self.cache,
+            },
+        };
         StreamVmdk::new(
             Arc::clone(&self.disk),
             &self.data,
             self.descriptor(extent_name),
             stream.directory,
-            GrainForm::Stored,
+            form,
         )
     }
 
     fn descriptor(&self, extent_name: String) -> DescriptorParams {
         DescriptorParams {
             content_id: content_id(&self.content),
+            ids: DiskIds {
+                image: fingerprint::uuid(&self.spec.seed, "VMDK"),
+                modification: fingerprint::content_uuid(&self.content, "VMDK"),
+            },
             extent_name,
             adapter: adapter_type(self.spec.vm.scsi_controller),
         }
     }
+}
+
+/// The work for one image.
+struct Job {
+    images: Images,
+    image: ImageSpec,
+    needs: Needs,
+}
+
+impl Prepare for Job {
+    fn prepare(&self, progress: &IndexProgress) -> Result<Vec<Arc<Image>>, PrepareError> {
+        let index = match self.needs.level {
+            None => None,
+            Some(level) => Some(Arc::new(self.index(level, progress)?)),
+        };
+        let prepared = Prepared {
+            index,
+            progress: Some(progress),
+        };
+        self.images.build(&self.image, &prepared).map_err(|error| {
+            match error.downcast::<ReadError>() {
+                Ok(error) => PrepareError::from(*error),
+                Err(error) => PrepareError::Image(error.to_string()),
+            }
+        })
+    }
+}
+
+impl Job {
+    fn index(&self, level: u8, progress: &IndexProgress) -> Result<GrainIndex, PrepareError> {
+        let Images { disk, data, .. } = &self.images;
+        let units = UnitMap::new(data, disk.len(), GRAIN_LEN);
+        let store = match &self.images.cache_directory {
+            Some(directory) => GrainStore::open(directory, self.images.store_id(&self.image)),
+            None => GrainStore::in_memory(),
+        };
+        let index = GrainIndex::build(disk, &units, level, &store, progress)?;
+        store.compact();
+        Ok(index)
+    }
+}
+
+/// The names of the files that an image becomes, its own first.
+fn file_names(image: &ImageSpec) -> Vec<String> {
+    let mut names = vec![image.name.clone()];
+    match image.format {
+        ImageFormat::Vmdk(VmdkLayout::MonolithicFlat) => names.push(flat_name(&image.name)),
+        ImageFormat::Ovf(package) => {
+            let base = stem(&image.name);
+            names.push(disk_member_name(base));
+            if package.manifest.is_some() {
+                names.push(format!("{base}.mf"));
+            }
+        }
+        ImageFormat::Raw { .. } | ImageFormat::Vmdk(_) | ImageFormat::Ova(_) => {}
+    }
+    names
+}
+
+/// Where the bytes of a flat VMDK are, as VMware names them.
+fn flat_name(name: &str) -> String {
+    format!("{}-flat.vmdk", stem(name))
 }
 
 /// The name of an image without what stands behind its last dot.

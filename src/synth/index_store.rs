@@ -60,10 +60,19 @@ pub struct GrainStore {
 
 #[derive(Debug, Default)]
 struct State {
-    known: BTreeMap<GrainKey, IndexedGrain>,
+    known: BTreeMap<GrainKey, Known>,
     /// Where new records go; `None` if they are kept in memory only.
     file: Option<File>,
     path: PathBuf,
+    /// What the file is for.
+    header: Option<[u8; 16]>,
+}
+
+/// A grain, and whether somebody wanted it since the store was opened.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    grain: IndexedGrain,
+    wanted: bool,
 }
 
 impl GrainStore {
@@ -101,6 +110,7 @@ impl GrainStore {
                 known,
                 file: Some(file),
                 path,
+                header: Some(id.0),
             }),
         }
     }
@@ -108,7 +118,10 @@ impl GrainStore {
     /// The grain of this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &GrainKey) -> Option<IndexedGrain> {
-        self.state.lock().known.get(key).copied()
+        let mut state = self.state.lock();
+        let known = state.known.get_mut(key)?;
+        known.wanted = true;
+        Some(known.grain)
     }
 
     /// How many grains are known.
@@ -126,7 +139,13 @@ impl GrainStore {
     /// Remembers a grain, here and in the file.
     pub fn insert(&self, key: GrainKey, grain: IndexedGrain) {
         let mut state = self.state.lock();
-        state.known.insert(key, grain);
+        state.known.insert(
+            key,
+            Known {
+                grain,
+                wanted: true,
+            },
+        );
         let Some(file) = &mut state.file else {
             return;
         };
@@ -136,6 +155,39 @@ impl GrainStore {
                 "{path}: cannot be written, so no more is kept for the next mount: {error}"
             );
             state.file = None;
+        }
+    }
+}
+
+/// Records that nobody wants may stay, beside as many as are wanted.
+const UNWANTED_MIN: usize = 1024;
+
+impl GrainStore {
+    /// Leaves out what nobody wanted since the store was opened, if that is more than half of it.
+    pub fn compact(&self) {
+        let mut state = self.state.lock();
+        let wanted: Vec<_> = state
+            .known
+            .iter()
+            .filter(|(_, known)| known.wanted)
+            .collect();
+        let unwanted = state.known.len() - wanted.len();
+        if state.file.is_none() || unwanted < wanted.len().max(UNWANTED_MIN) {
+            return;
+        }
+        let Some(header) = state.header else {
+            return;
+        };
+        let mut bytes = RawHeader::new(header).bytes().to_vec();
+        for (key, known) in wanted {
+            bytes.extend_from_slice(RawRecord::new(*key, known.grain).bytes());
+        }
+        let path = state.path.clone();
+        let reopened = replace(&path, &bytes).and_then(|()| open_locked(&path));
+        state.known.retain(|_, known| known.wanted);
+        match reopened {
+            Ok(file) => state.file = Some(file),
+            Err(error) => tracing::warn!("{}: cannot be made smaller: {error}", path.display()),
         }
     }
 }
@@ -162,7 +214,7 @@ fn open_locked(path: &Path) -> io::Result<File> {
 }
 
 /// The records of the file, which afterwards ends with the last whole one.
-fn load(file: &mut File, id: StoreId, path: &Path) -> io::Result<BTreeMap<GrainKey, IndexedGrain>> {
+fn load(file: &mut File, id: StoreId, path: &Path) -> io::Result<BTreeMap<GrainKey, Known>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let mut known = BTreeMap::new();
@@ -183,7 +235,8 @@ fn load(file: &mut File, id: StoreId, path: &Path) -> io::Result<BTreeMap<GrainK
     for record in records.chunks(RECORD_LEN) {
         match RawRecord::read(record) {
             Some((key, grain)) => {
-                known.insert(key, grain);
+                let wanted = false;
+                known.insert(key, Known { grain, wanted });
             }
             None => bad += 1,
         }

@@ -16,7 +16,7 @@ use super::segments::SegmentMap;
 use super::unit_map::UnitMap;
 use crate::config::spec::ScsiController;
 use crate::formats::vmdk::GRAIN_LEN;
-pub use crate::formats::vmdk::descriptor::AdapterType;
+pub use crate::formats::vmdk::descriptor::{AdapterType, DiskIds};
 use crate::formats::vmdk::descriptor::{CreateType, Descriptor, DescriptorTooLong};
 use crate::units::{ByteCount, SECTOR_SIZE};
 
@@ -85,6 +85,8 @@ pub fn adapter_type(controller: ScsiController) -> AdapterType {
 pub struct DescriptorParams {
     /// The content ids.
     pub content_id: ContentId,
+    /// The identifiers that VirtualBox looks for.
+    pub ids: DiskIds,
     /// The VMDK's own file name.
     pub extent_name: String,
     /// The kind of controller.
@@ -96,6 +98,7 @@ impl DescriptorParams {
         Descriptor {
             create_type,
             cid: self.content_id.cid,
+            ids: self.ids,
             long_content_id: self.content_id.long_content_id,
             capacity,
             extent_name: self.extent_name,

@@ -8,6 +8,8 @@
 mod benches;
 mod boot;
 mod cli_reference;
+mod deflate;
+mod deflate_mounted;
 mod disk;
 mod explain;
 mod export;

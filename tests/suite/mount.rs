@@ -431,6 +431,7 @@ fn a_later_mount_on_the_same_path_stays() {
     };
     let generation = Generation {
         images: vec![image("second", synthetic())],
+        pending: Vec::new(),
     };
     let second = Mounted::new(&generation, &options).unwrap();
     drop(file);

@@ -171,7 +171,14 @@ impl TestMount {
             threads,
             ..MountOptions::default()
         };
-        let mounted = Mounted::new(&Generation { images }, &options).expect("the mount succeeds");
+        let mounted = Mounted::new(
+            &Generation {
+                images,
+                pending: Vec::new(),
+            },
+            &options,
+        )
+        .expect("the mount succeeds");
         Self {
             path: mounted.path().to_path_buf(),
             mounted: Some(mounted),
@@ -244,6 +251,8 @@ impl Workspace {
     pub(crate) fn miragefs(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_miragefs"));
         command.env_remove("MIRAGEFS_LOG");
+        // What an earlier test left in the user's cache would be believed.
+        command.env("XDG_CACHE_HOME", self.path().join("cache"));
         command
     }
 

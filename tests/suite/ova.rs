@@ -59,6 +59,8 @@ fn ova_of(disk: &MemoryDisk, vm: &VmSpec, manifest: Option<ManifestSpec>) -> Ova
         disk_capacity: disk.len(),
         mtime: 1_700_000_000,
         manifest,
+
+        digests: None,
     };
     Ova::new(params, Arc::new(stream(disk, &disk_member_name(NAME)))).unwrap()
 }
@@ -419,6 +421,8 @@ fn a_source_that_fails_fails_the_manifest() {
         disk_capacity: disk.len(),
         mtime: 0,
         manifest: SHA256,
+
+        digests: None,
     };
     let ova = Ova::new(params, vmdk).unwrap();
     let manifest = members(&ova).remove(2);
@@ -443,6 +447,8 @@ fn long_names_are_refused() {
         disk_capacity: disk.len(),
         mtime: 0,
         manifest: None,
+
+        digests: None,
     };
     let error = Ova::new(params, Arc::new(stream(&disk, "x")))
         .err()

@@ -15,10 +15,11 @@ use miragefs::config::spec::{DirectoryPlace, ScsiController};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::source::ByteSource;
 use miragefs::synth::vmdk::{
-    AdapterType, DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type,
-    content_id,
+    AdapterType, DescriptorParams, DiskIds, GrainForm, SparseVmdk, StreamVmdk, VmdkError,
+    adapter_type, content_id,
 };
 use miragefs::units::to_usize;
+use uuid::Uuid;
 
 use crate::support::{
     MemoryDisk, check_byte_source, read, require_tool, run, run_text, skip_unless_asked,
@@ -63,6 +64,10 @@ fn disks() -> Vec<(&'static str, MemoryDisk)> {
 fn params(name: &str) -> DescriptorParams {
     DescriptorParams {
         content_id: content_id(&[0x42; 32]),
+        ids: DiskIds {
+            image: Uuid::from_u128(1),
+            modification: Uuid::from_u128(2),
+        },
         extent_name: name.to_owned(),
         adapter: adapter_type(ScsiController::LsiLogic),
     }

@@ -26,7 +26,7 @@ type RawImages = Spanned<BTreeMap<Spanned<String>, Spanned<RawImage>>>;
 type Resolver = fn(&RawImage, &Asked<'_>) -> Result<ImageFormat>;
 
 /// All formats by name.
-const FORMATS: &[(&str, Resolver)] = &[("raw", raw), ("vmdk", vmdk), ("ova", ova)];
+const FORMATS: &[(&str, Resolver)] = &[("raw", raw), ("vmdk", vmdk), ("ova", ova), ("ovf", ovf)];
 
 /// Where a key was typed, if it was.
 type Place = fn(&RawImage) -> Option<Range<usize>>;
@@ -38,15 +38,23 @@ const KEYS: &[(&str, Place, &[&str])] = &[
     (
         "grain-directory",
         |raw| span(raw.grain_directory.as_ref()),
-        &["vmdk", "ova"],
+        &["vmdk", "ova", "ovf"],
     ),
     (
         "compression",
         |raw| span(raw.compression.as_ref()),
-        &["vmdk", "ova"],
+        &["vmdk", "ova", "ovf"],
     ),
-    ("level", |raw| span(raw.level.as_ref()), &["vmdk", "ova"]),
-    ("manifest", |raw| span(raw.manifest.as_ref()), &["ova"]),
+    (
+        "level",
+        |raw| span(raw.level.as_ref()),
+        &["vmdk", "ova", "ovf"],
+    ),
+    (
+        "manifest",
+        |raw| span(raw.manifest.as_ref()),
+        &["ova", "ovf"],
+    ),
     (
         "manifest-position",
         |raw| span(raw.manifest_position.as_ref()),
@@ -216,6 +224,10 @@ fn ova(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     package(raw, asked).map(ImageFormat::Ova)
 }
 
+fn ovf(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    package(raw, asked).map(ImageFormat::Ovf)
+}
+
 fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {
     Ok(PackageSpec {
         stream: stream(raw, asked)?,
@@ -237,7 +249,7 @@ fn stream(raw: &RawImage, asked: &Asked<'_>) -> Result<StreamSpec> {
             &[],
         )?
         .unwrap_or(DirectoryPlace::Footer);
-    let compressions = [("stored", false)];
+    let compressions = [("stored", false), ("deflate", true)];
     let deflate = context
         .choice(
             "compression",
@@ -270,19 +282,22 @@ fn stream(raw: &RawImage, asked: &Asked<'_>) -> Result<StreamSpec> {
 
 fn manifest(raw: &RawImage, asked: &Asked<'_>) -> Result<Option<ManifestSpec>> {
     let context = asked.context;
-    let algorithms = [("sha256", Some(DigestAlgorithm::Sha256)), ("none", None)];
+    let algorithms = [
+        ("sha256", Some(DigestAlgorithm::Sha256)),
+        ("sha1", Some(DigestAlgorithm::Sha1)),
+        ("sha512", Some(DigestAlgorithm::Sha512)),
+        ("none", None),
+    ];
     let algorithm = context
-        .choice(
-            "manifest",
-            raw.manifest.as_ref(),
-            &algorithms,
-            &["sha1", "sha512"],
-        )?
+        .choice("manifest", raw.manifest.as_ref(), &algorithms, &[])?
         .unwrap_or(Some(DigestAlgorithm::Sha256));
-    let positions = [("last", ManifestPosition::Last)];
+    let positions = [
+        ("last", ManifestPosition::Last),
+        ("second", ManifestPosition::Second),
+    ];
     let typed = raw.manifest_position.as_ref();
     let position = context
-        .choice("manifest-position", typed, &positions, &["second"])?
+        .choice("manifest-position", typed, &positions, &[])?
         .unwrap_or(ManifestPosition::Last);
     match (algorithm, typed) {
         (None, Some(typed)) => {

@@ -131,14 +131,19 @@ fn keys_and_types() {
             "leave `layout` out, or write format = \"vmdk\"",
         ),
         (
-            "[images]\n'a' = { format = 'ova', compression = 'deflate' }\n[[partition]]\n",
-            "lab.toml:2:39: compression = \"deflate\" is not supported yet",
-            "supported: \"stored\"",
+            "[images]\n'a' = { format = 'ova', level = 3 }\n[[partition]]\n",
+            "lab.toml:2:33: `level` needs compression = \"deflate\"",
+            "leave `level` out, or write compression = \"deflate\"",
         ),
         (
-            "[images]\n'a' = { format = 'ova', manifest = 'sha1' }\n[[partition]]\n",
-            "lab.toml:2:36: manifest = \"sha1\" is not supported yet",
-            "supported: \"sha256\", \"none\"",
+            "[images]\n'a' = { format = 'ova', compression = 'deflate', level = 13 }\n[[partition]]\n",
+            "lab.toml:2:58: `level` is 13; it must be 1 to 12",
+            "write at most 12; 1 is fast, 12 is small, and left out it is 6",
+        ),
+        (
+            "[images]\n'a' = { format = 'ova', manifest = 'none', manifest-position = 'second' }\n[[partition]]\n",
+            "lab.toml:2:64: `manifest-position` needs a manifest other than \"none\"",
+            "leave `manifest-position` out, or write a manifest other than \"none\"",
         ),
         (
             "[[partition]]\ncopy = [{ to = '/' }]",
@@ -372,9 +377,9 @@ fn values_out_of_range() {
             "a key stands once in its table; remove one of the two",
         ),
         (
-            "[[partition]]\n[images]\n'a' = { format = 'qcow2' }",
-            "lab.toml:3:18: `format` is \"qcow2\"; expected \"raw\", \"vmdk\" or \"ova\"",
-            "write format = \"raw\", \"vmdk\" or \"ova\"",
+            "[[partition]]\n[images]\n'a' = { format = 'iso' }",
+            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\" or \"ovf\"",
+            "write format = \"raw\", \"vmdk\", \"ova\" or \"ovf\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
@@ -383,8 +388,8 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'vmdk', manifest = 'none' }",
-            "lab.toml:3:37: `manifest` belongs to format \"ova\", not to \"vmdk\"",
-            "leave `manifest` out, or write format = \"ova\"",
+            "lab.toml:3:37: `manifest` belongs to format \"ova\" or \"ovf\", not to \"vmdk\"",
+            "leave `manifest` out, or write format = \"ova\" or \"ovf\"",
         ),
         (
             "[[partition]]\n[images]\n'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' = { format = 'raw' }",

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use super::DESCRIPTOR_SECTORS;
 
 /// `createType`.
@@ -69,6 +71,15 @@ impl AdapterType {
     }
 }
 
+/// `ddb.uuid.*`: VirtualBox writes them into a VMDK that has none, which a file that cannot be written does not survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskIds {
+    /// The same for all contents.
+    pub image: Uuid,
+    /// Another one for other contents.
+    pub modification: Uuid,
+}
+
 /// What varies between descriptors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
@@ -78,6 +89,8 @@ pub struct Descriptor {
     pub cid: u32,
     /// Long content id; its last four bytes are `cid`.
     pub long_content_id: [u8; 16],
+    /// For VirtualBox.
+    pub ids: DiskIds,
     /// Size of the disk in sectors.
     pub capacity: u64,
     /// The file that holds the disk: the one with this descriptor, but for a flat disk.
@@ -130,8 +143,15 @@ impl fmt::Display for Descriptor {
              ddb.longContentID = \"{long_content_id:032x}\"\n\
              ddb.toolsInstallType = \"4\"\n\
              ddb.toolsVersion = \"2147483647\"\n\
+             ddb.uuid.image = \"{image}\"\n\
+             ddb.uuid.modification = \"{modification}\"\n\
+             ddb.uuid.parent = \"{nil}\"\n\
+             ddb.uuid.parentmodification = \"{nil}\"\n\
              ddb.virtualHWVersion = \"4\"\n",
             cid = self.cid,
+            image = self.ids.image,
+            modification = self.ids.modification,
+            nil = Uuid::nil(),
             create_type = self.create_type.as_str(),
             capacity = self.capacity,
             extent_type = self.create_type.extent_type(),
@@ -168,6 +188,10 @@ mod tests {
             create_type: CreateType::StreamOptimized,
             cid: 0x0123_abcd,
             long_content_id: *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\x01\x23\xab\xcd",
+            ids: DiskIds {
+                image: Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+                modification: Uuid::from_u128(1),
+            },
             capacity: 81920,
             extent_name: "boot-disk1.vmdk".to_owned(),
             adapter: AdapterType::LsiLogic,
@@ -197,6 +221,10 @@ ddb.geometry.sectors = "63"
 ddb.longContentID = "00112233445566778899aabb0123abcd"
 ddb.toolsInstallType = "4"
 ddb.toolsVersion = "2147483647"
+ddb.uuid.image = "01234567-89ab-cdef-0123-456789abcdef"
+ddb.uuid.modification = "00000000-0000-0000-0000-000000000001"
+ddb.uuid.parent = "00000000-0000-0000-0000-000000000000"
+ddb.uuid.parentmodification = "00000000-0000-0000-0000-000000000000"
 ddb.virtualHWVersion = "4"
 "#;
         assert_eq!(

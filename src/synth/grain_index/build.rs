@@ -3,6 +3,7 @@
 //! Invariant: what the store knows is not computed again; each grain that was computed is in the store before the next
 //! one is begun, so that an end in the middle loses at most the grains at hand.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -17,7 +18,7 @@ use crate::synth::index_store::GrainStore;
 use crate::synth::source::{ByteSource, ReadError};
 use crate::synth::unit_map::UnitMap;
 use crate::synth::vmdk::with_compressed;
-use crate::units::to_usize;
+use crate::units::{ByteCount, to_usize};
 
 /// Grains that a worker takes at once: 1 MiB of the disk, which one source file often covers.
 const BATCH: u64 = 16;
@@ -28,6 +29,8 @@ pub struct IndexProgress {
     grains: AtomicU64,
     known: AtomicU64,
     compressed: AtomicU64,
+    hash_len: AtomicU64,
+    hashed: AtomicU64,
     started: Mutex<Option<Instant>>,
     stop: AtomicBool,
 }
@@ -41,7 +44,11 @@ pub struct IndexState {
     pub known: u64,
     /// Grains that were compressed now.
     pub compressed: u64,
-    /// Since when it runs.
+    /// Bytes to hash; 0 while nothing is hashed.
+    pub hash_len: u64,
+    /// Bytes that are hashed.
+    pub hashed: u64,
+    /// Since when it compresses, or hashes.
     pub elapsed: Duration,
 }
 
@@ -59,11 +66,25 @@ impl IndexProgress {
             grains: self.grains.load(Ordering::Relaxed),
             known: self.known.load(Ordering::Relaxed),
             compressed: self.compressed.load(Ordering::Relaxed),
+            hash_len: self.hash_len.load(Ordering::Relaxed),
+            hashed: self.hashed.load(Ordering::Relaxed),
             elapsed: self
                 .started
                 .lock()
                 .map_or(Duration::ZERO, |at| at.elapsed()),
         }
+    }
+
+    /// From now on `len` bytes are hashed.
+    pub(crate) fn begin_hashing(&self, len: u64) {
+        self.hashed.store(0, Ordering::Relaxed);
+        self.hash_len.store(len, Ordering::Relaxed);
+        *self.started.lock() = Some(Instant::now());
+    }
+
+    /// So many bytes more are hashed.
+    pub(crate) fn hashed(&self, len: u64) {
+        self.hashed.fetch_add(len, Ordering::Relaxed);
     }
 
     /// Asks the workers to end; the index fails with [`IndexError::Stopped`].
@@ -78,29 +99,72 @@ impl IndexProgress {
 }
 
 impl IndexState {
-    /// Grains that are done.
+    /// Grains whose length is known.
     #[must_use]
-    pub const fn done(&self) -> u64 {
+    pub const fn grains_done(&self) -> u64 {
         self.known.saturating_add(self.compressed)
     }
 
-    /// Bytes of the disk that were compressed per second.
+    /// Bytes that are done, and bytes in all, of what is being done now.
+    #[must_use]
+    pub const fn bytes(&self) -> (u64, u64) {
+        if self.hash_len > 0 {
+            return (self.hashed, self.hash_len);
+        }
+        (
+            self.grains_done().saturating_mul(GRAIN_LEN),
+            self.grains.saturating_mul(GRAIN_LEN),
+        )
+    }
+
+    /// Bytes per second; what an earlier run had done does not count.
     #[must_use]
     pub fn rate(&self) -> u64 {
-        let bytes = u128::from(self.compressed.saturating_mul(GRAIN_LEN));
-        let per_second = bytes
+        let worked = if self.hash_len > 0 {
+            self.hashed
+        } else {
+            self.compressed.saturating_mul(GRAIN_LEN)
+        };
+        let per_second = u128::from(worked)
             .saturating_mul(1000)
             .checked_div(self.elapsed.as_millis())
             .unwrap_or(0);
         u64::try_from(per_second).unwrap_or(u64::MAX)
     }
 
-    /// How long it will still take, at the rate so far.
+    /// How long it will still take at the rate so far.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        let left = self.grains.saturating_sub(self.done());
-        let bytes = left.saturating_mul(GRAIN_LEN);
-        Some(Duration::from_secs(bytes.checked_div(self.rate())?))
+        let (done, all) = self.bytes();
+        let left = all.saturating_sub(done);
+        Some(Duration::from_secs(left.checked_div(self.rate())?))
+    }
+}
+
+impl fmt::Display for IndexState {
+    /// `compressing 35 % (… of …), … per second, 28 seconds left`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = if self.hash_len > 0 {
+            "hashing"
+        } else {
+            "compressing"
+        };
+        let (done, all) = self.bytes();
+        let percent = u128::from(done)
+            .saturating_mul(100)
+            .checked_div(u128::from(all))
+            .unwrap_or(0);
+        write!(
+            f,
+            "{doing} {percent} % ({} of {}), {} per second, ",
+            ByteCount(done),
+            ByteCount(all),
+            ByteCount(self.rate()),
+        )?;
+        match self.remaining() {
+            Some(left) => write!(f, "{} seconds left", left.as_secs()),
+            None => f.write_str("no estimate yet"),
+        }
     }
 }
 
@@ -140,22 +204,25 @@ impl GrainIndex {
             entries: Mutex::new(vec![IndexedGrain::default(); to_usize(count)]),
             failure: Mutex::new(None),
         };
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            for number in 1..workers {
-                // Where the system gives no thread, the others do its part.
-                let spawned = thread::Builder::new()
-                    .name(format!("index-{number}"))
-                    .spawn_scoped(scope, || job.work());
-                drop(spawned);
-            }
-            job.work();
-        });
+        on_all_cores("index", &|| job.work());
         match job.failure.into_inner() {
             Some(error) => Err(error),
             None => Ok(Self::new(job.entries.into_inner())),
         }
     }
+}
+
+/// Runs `work` on as many threads as there are CPUs, this one among them, until each has returned.
+pub(crate) fn on_all_cores(name: &str, work: &(impl Fn() + Sync)) {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for number in 1..workers {
+            // Where the system gives no thread, the others do its part.
+            let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            drop(thread.spawn_scoped(scope, work));
+        }
+        work();
+    });
 }
 
 struct Job<'a> {
@@ -214,5 +281,35 @@ impl Job<'_> {
             *slot = entry;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_what_is_left() {
+        let state = IndexState {
+            grains: 160,
+            known: 32,
+            compressed: 32,
+            hash_len: 0,
+            hashed: 0,
+            elapsed: Duration::from_secs(2),
+        };
+        assert_eq!(
+            state.to_string(),
+            "compressing 40 % (4194304 bytes (4 MiB) of 10485760 bytes (10 MiB)), \
+             1048576 bytes (1 MiB) per second, 6 seconds left"
+        );
+        let hashing = IndexState {
+            hash_len: 1000,
+            ..state
+        };
+        assert_eq!(
+            hashing.to_string(),
+            "hashing 0 % (0 bytes of 1000 bytes), 0 bytes per second, no estimate yet"
+        );
     }
 }

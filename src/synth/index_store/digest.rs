@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::spec::DigestAlgorithm;
+use crate::synth::digest::hex_len;
+
 use super::{StoreId, make_directory, replace};
 
 /// Where the digest of one image's disk is kept: one small file, which says for which content it holds.
@@ -38,6 +41,12 @@ impl DigestStore {
             return None;
         }
         (key == self.key).then(|| digest.to_owned())
+    }
+
+    /// Whether the digest of this kind is kept for this content.
+    #[must_use]
+    pub fn holds(&self, algorithm: DigestAlgorithm) -> bool {
+        self.get(hex_len(algorithm)).is_some()
     }
 
     /// Keeps the digest.

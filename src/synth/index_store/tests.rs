@@ -146,3 +146,32 @@ fn digests_hold_for_their_content_only() {
     assert_eq!(StoreId::of(&[b"a", b"bc"]), StoreId::of(&[b"a", b"bc"]));
     assert_ne!(StoreId::of(&[b"ab", b"c"]), StoreId::of(&[b"a", b"bc"]));
 }
+
+#[test]
+fn what_nobody_wants_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(ID.file_name("grains"));
+    let store = GrainStore::open(directory.path(), ID);
+    for number in 0..3000 {
+        store.insert(key(number), grain(number));
+    }
+    store.compact();
+    assert_eq!(store.len(), 3000);
+    drop(store);
+    let store = GrainStore::open(directory.path(), ID);
+    for number in 0..100 {
+        assert!(store.get(&key(number)).is_some());
+    }
+    store.compact();
+    store.insert(key(5000), grain(1));
+    assert_eq!(store.len(), 101);
+    drop(store);
+    let len = HEADER_LEN + 101 * RECORD_LEN;
+    assert_eq!(fs::metadata(&path).unwrap().len(), to_u64(len));
+    let store = GrainStore::open(directory.path(), ID);
+    assert_eq!(store.len(), 101);
+    assert_eq!(store.get(&key(99)), Some(grain(99)));
+    // Few records are not worth it.
+    store.compact();
+    assert_eq!(store.len(), 101);
+}

@@ -43,8 +43,10 @@ impl Memory {
         }
     }
 
-    fn sha256(&self) -> Sha256Digest {
-        Sha256::digest(&self.bytes).into()
+    fn sha256(&self) -> String {
+        let mut hasher = Hasher::new(DigestAlgorithm::Sha256);
+        hasher.update(&self.bytes);
+        hasher.finish()
     }
 }
 
@@ -85,7 +87,7 @@ impl ByteSource for Memory {
 }
 
 fn digest_of(memory: &Arc<Memory>) -> MemberDigest {
-    MemberDigest::new(Arc::<Memory>::clone(memory))
+    MemberDigest::new(Arc::<Memory>::clone(memory), DigestAlgorithm::Sha256, None)
 }
 
 /// What a read does: bytes from the source, then observed.
@@ -167,6 +169,7 @@ fn threads_in_odd_order_agree() {
         let memory = Arc::new(Memory::new(6 << 20));
         let digest = digest_of(&memory);
         let expected = memory.sha256();
+        let expected = &expected;
         thread::scope(|scope| {
             for thread in 0..threads {
                 let (digest, memory) = (&digest, &memory);
@@ -179,13 +182,13 @@ fn threads_in_odd_order_agree() {
                         let jitter = to_usize(state >> 60) << 14;
                         serve(digest, memory, (round << 16) + jitter, 100_000);
                         if round == 50 && thread == 1 {
-                            assert_eq!(digest.wait().unwrap(), expected);
+                            assert_eq!(&digest.wait().unwrap(), expected);
                         }
                     }
                 });
             }
         });
-        assert_eq!(digest.wait().unwrap(), expected, "{threads} threads");
+        assert_eq!(&digest.wait().unwrap(), expected, "{threads} threads");
     }
 }
 

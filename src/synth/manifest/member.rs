@@ -1,11 +1,9 @@
-//! The SHA-256 of a member, computed from bytes as they are served, and read only where nobody asked for them.
+//! The digest of a member, computed from bytes as they are served, and read only where nobody asked for them.
 //!
 //! Invariant: the hash state belongs to the image. A frontier advances over the member: every byte in front of it is
 //! hashed, once and in order. Whoever brings the bytes at the frontier takes the hasher out, hashes without holding the
 //! lock and puts it back; whoever finds it taken, or brings bytes from further on, parks a copy within a bounded buffer.
 //! When the digest is wanted, one background thread reads what is missing.
-
-mod parked;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,12 +12,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use sha2::{Digest, Sha256};
-
-use self::parked::Parked;
+use super::parked::Parked;
+use crate::config::spec::DigestAlgorithm;
+use crate::synth::digest::{Hasher, hex_len};
+use crate::synth::index_store::DigestStore;
 use crate::synth::source::{ByteSource, ReadError};
 use crate::units::{to_u64, to_usize};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of parked pieces at most, and how far in front of the frontier a piece may lie.
 const WINDOW_LEN: u64 = 8 << 20;
@@ -28,11 +27,8 @@ const CHUNK_LEN: u64 = 1 << 20;
 /// How long a reader who finds the buffer full waits for the hasher to catch up before its piece is given up.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
-/// A SHA-256.
-pub(super) type Sha256Digest = [u8; 32];
-
 /// The digest of one member.
-pub(super) struct MemberDigest {
+pub(crate) struct MemberDigest {
     shared: Arc<Shared>,
 }
 
@@ -40,7 +36,10 @@ struct Shared {
     member: Arc<dyn ByteSource>,
     state: Mutex<State>,
     changed: Condvar,
-    digest: OnceLock<Sha256Digest>,
+    /// In hex.
+    digest: OnceLock<String>,
+    /// Where it is kept for the next time.
+    store: Option<DigestStore>,
     second_read_bytes: AtomicU64,
 }
 
@@ -48,7 +47,7 @@ struct State {
     /// Everything in front of it is hashed, or being hashed by who took the hasher.
     frontier: u64,
     /// `None` while somebody hashes.
-    hasher: Option<Sha256>,
+    hasher: Option<Hasher>,
     parked: Parked,
     job: Job,
 }
@@ -63,17 +62,26 @@ enum Job {
 }
 
 impl MemberDigest {
-    pub(super) fn new(member: Arc<dyn ByteSource>) -> Self {
+    /// That of `member`, which `store` may know already.
+    pub(crate) fn new(
+        member: Arc<dyn ByteSource>,
+        algorithm: DigestAlgorithm,
+        store: Option<DigestStore>,
+    ) -> Self {
+        let known = store
+            .as_ref()
+            .and_then(|store| store.get(hex_len(algorithm)));
         let shared = Shared {
             member,
             state: Mutex::new(State {
                 frontier: 0,
-                hasher: Some(Sha256::new()),
+                hasher: Some(Hasher::new(algorithm)),
                 parked: Parked::default(),
                 job: Job::Idle,
             }),
             changed: Condvar::new(),
-            digest: OnceLock::new(),
+            digest: known.map_or_else(OnceLock::new, OnceLock::from),
+            store,
             second_read_bytes: AtomicU64::new(0),
         };
         Self {
@@ -82,25 +90,35 @@ impl MemberDigest {
     }
 
     /// Takes note of `bytes`, which were just served from `offset` of the member.
-    pub(super) fn observe(&self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn observe(&self, offset: u64, bytes: &[u8]) {
         self.shared.observe(offset, bytes);
     }
 
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.shared.digest.get().is_some()
     }
 
     /// Bytes that the background thread read.
-    pub(super) fn second_read_bytes(&self) -> u64 {
+    pub(crate) fn second_read_bytes(&self) -> u64 {
         self.shared.second_read_bytes.load(Ordering::Relaxed)
+    }
+
+    fn known(&self) -> Option<String> {
+        let digest = self.shared.digest.get()?;
+        let second = self.second_read_bytes();
+        tracing::debug!("OVA digest: known, {second} bytes were read for it alone");
+        Some(digest.clone())
     }
 
     /// The digest, after reading whatever nobody has read yet.
     ///
     /// # Errors
     /// The member's, if a byte cannot be read. A later call tries again.
-    pub(super) fn wait(&self) -> Result<Sha256Digest, ReadError> {
+    pub(crate) fn wait(&self) -> Result<String, ReadError> {
         let shared = &self.shared;
+        if let Some(digest) = self.known() {
+            return Ok(digest);
+        }
         let mut state = shared.state.lock();
         // An empty member, or one whose last bytes are known zeros, may need no job at all.
         state = shared.advance(state);
@@ -111,11 +129,8 @@ impl MemberDigest {
             state = shared.state.lock();
         }
         loop {
-            if let Some(digest) = shared.digest.get() {
-                drop(state);
-                let second = self.second_read_bytes();
-                tracing::debug!("OVA digest: known, {second} bytes were read for it alone");
-                return Ok(*digest);
+            if let Some(digest) = self.known() {
+                return Ok(digest);
             }
             // A job ran when this wait began: its failure, or that of one after it, is the answer.
             if let Job::Failed(error) = &state.job {
@@ -238,7 +253,7 @@ impl Shared {
     fn hash_taken<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        mut hasher: Sha256,
+        mut hasher: Hasher,
         offset: u64,
         bytes: &[u8],
     ) -> MutexGuard<'a, State> {
@@ -258,10 +273,12 @@ impl Shared {
         while let Some(hasher) = state.hasher.take() {
             if state.frontier == self.member.len() {
                 // Nothing more to hash: the hasher is not put back.
-                let digest = self.digest.get_or_init(|| hasher.finalize().into());
-                debug_assert_eq!(digest.len(), 32);
+                let digest = self.digest.get_or_init(|| hasher.finish());
                 state.parked.clear();
                 self.changed.notify_all();
+                if let Some(store) = &self.store {
+                    MutexGuard::unlocked(&mut state, || store.put(digest));
+                }
                 return state;
             }
             let frontier = state.frontier;

@@ -1,0 +1,108 @@
+//! Images that are prepared while the mount is being served, and how far they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::view::View;
+use crate::synth::grain_index::IndexState;
+use crate::synth::pending::{PendingImage, PrepareError};
+
+/// When the first line of progress is written, and then every so often.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// An image that could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[error("image `{name}`: cannot be prepared")]
+pub struct PreparationFailed {
+    /// The image.
+    pub name: String,
+    /// Why.
+    #[source]
+    pub source: PrepareError,
+}
+
+/// Prepares one image after the other, each on all cores, and shows those that are done in `view`. One that fails is
+/// reported and left out; the first such failure is the result.
+pub(super) fn prepare_all(
+    view: &View,
+    pending: &[Arc<PendingImage>],
+) -> Result<(), PreparationFailed> {
+    let mut result = Ok(());
+    for image in pending {
+        match with_reports(image) {
+            Ok(images) => {
+                view.publish(image.names(), &images);
+                tracing::info!(
+                    "{}: ready, {}",
+                    image.name(),
+                    summary(&image.progress().state())
+                );
+            }
+            Err(source) => {
+                view.publish(image.names(), &[]);
+                let name = image.name().to_owned();
+                tracing::error!("{name}: cannot be prepared: {source}");
+                let failed = PreparationFailed { name, source };
+                result = result.and(Err(failed));
+            }
+        }
+    }
+    result
+}
+
+type Prepared = Result<Vec<Arc<crate::synth::generation::Image>>, PrepareError>;
+
+/// Prepares an image while another thread writes to the log how far it is.
+fn with_reports(image: &PendingImage) -> Prepared {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reporter = scope.spawn(|| {
+            let mut wait = FIRST_REPORT;
+            loop {
+                thread::park_timeout(wait);
+                if done.load(Ordering::Acquire) {
+                    return;
+                }
+                tracing::info!("{}: {}", image.name(), image.progress().state());
+                wait = REPORT_INTERVAL;
+            }
+        });
+        let prepared = image.prepare();
+        done.store(true, Ordering::Release);
+        reporter.thread().unpark();
+        prepared
+    })
+}
+
+/// `1234 grains, 1200 of them known before, in 3 seconds`.
+fn summary(state: &IndexState) -> String {
+    let seconds = state.elapsed.as_secs_f64();
+    format!(
+        "{} grains, {} of them known before, in {seconds:.1} seconds",
+        state.grains, state.known
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_say_what_was_saved() {
+        let state = IndexState {
+            grains: 160,
+            known: 32,
+            compressed: 128,
+            hash_len: 0,
+            hashed: 0,
+            elapsed: Duration::from_secs(2),
+        };
+        assert_eq!(
+            summary(&state),
+            "160 grains, 32 of them known before, in 2.0 seconds"
+        );
+    }
+}

@@ -1,0 +1,225 @@
+//! Compressed images in a mount: they appear when their index is ready, and `--wait` waits for them.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+use crate::mounted::{Workspace, mounted_type, output, require_fuse, stderr, wait_until};
+use crate::support::{noise, require_tool, run, run_text};
+
+/// A config with a stored disk image, a compressed OVA and one whose manifest comes second.
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    let config = "name = \"suite\"\nsource-date-epoch = 1700000000\n\
+         [[partition]]\nlabel = \"data\"\nsize = \"64MiB\"\ncopy = [{ from = \"src\", to = \"/\" }]\n\
+         [images]\n\"disk.img\" = { format = \"raw\" }\n\
+         \"boot.ova\" = { format = \"ova\", compression = \"deflate\", level = 12 }\n\
+         \"second.ova\" = { format = \"ova\", manifest = \"sha512\", manifest-position = \"second\" }\n";
+    fs::write(workspace.config(), config).unwrap();
+    let source = workspace.path().join("src");
+    fs::create_dir(&source).unwrap();
+    for number in 0..10 {
+        // Half of it is noise: it takes time, and comes out smaller.
+        let mut bytes = noise(number, 2 << 20);
+        bytes.resize(4 << 20, 7);
+        fs::write(source.join(format!("file{number}")), bytes).unwrap();
+    }
+    workspace
+}
+
+fn mount_command(workspace: &Workspace) -> Command {
+    let mut command = workspace.mount_command();
+    command.arg("--log").arg(workspace.path().join("log"));
+    command
+}
+
+fn log(workspace: &Workspace) -> String {
+    fs::read_to_string(workspace.path().join("log")).unwrap_or_default()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn images_appear_when_they_are_ready() {
+    if !require_fuse() {
+        return;
+    }
+    let workspace = workspace();
+    let mounted = output(&mut mount_command(&workspace));
+    assert_eq!(mounted.status.code(), Some(0), "{}", stderr(&mounted));
+    let images = workspace.mountpoint();
+    assert!(names(&images).contains(&"disk.img".to_owned()));
+    // Asked for by name all the while: the kernel must not remember that it was absent.
+    let mut absent = 0;
+    wait_until("boot.ova is there", || {
+        let there = images.join("boot.ova").exists();
+        absent += u32::from(!there);
+        there
+    });
+    assert!(absent > 0, "compressing 40 MiB takes longer than a lookup");
+    wait_until("second.ova is there", || images.join("second.ova").exists());
+    assert_eq!(names(&images), ["boot.ova", "disk.img", "second.ova"]);
+    check_ova(
+        &images.join("boot.ova"),
+        &images.join("disk.img"),
+        &workspace,
+    );
+    assert_eq!(workspace.unmount().status.code(), Some(0));
+    wait_until("the log tells of both", || {
+        log(&workspace).contains(": unmounted\n")
+    });
+    assert!(
+        log(&workspace).contains("boot.ova: ready, "),
+        "{}",
+        log(&workspace)
+    );
+    assert!(log(&workspace).contains(", 0 of them known before, "));
+}
+
+/// The manifest is right, and the disk inside is the raw one.
+fn check_ova(ova: &Path, raw: &Path, workspace: &Workspace) {
+    let directory = workspace.path().join("unpacked");
+    fs::create_dir_all(&directory).unwrap();
+    let [ova, raw, into] = [ova, raw, &directory].map(|path| path.to_str().unwrap());
+    run("tar", ["-xf", ova, "-C", into]);
+    let manifest = fs::read_to_string(directory.join("suite.mf")).unwrap();
+    assert_eq!(manifest.lines().count(), 2);
+    for line in manifest.lines() {
+        let (head, sum) = line.split_once(")= ").unwrap();
+        let (algorithm, name) = head.split_once('(').unwrap();
+        let tool = format!("{}sum", algorithm.to_lowercase());
+        let found = run_text(&tool, [directory.join(name)]);
+        assert_eq!(found.split_once(' ').unwrap().0, sum, "{name}");
+    }
+    if require_tool("qemu-img") {
+        let vmdk = directory.join("suite-disk1.vmdk");
+        let arguments = [
+            "compare",
+            "-f",
+            "raw",
+            "-F",
+            "vmdk",
+            raw,
+            vmdk.to_str().unwrap(),
+        ];
+        assert_eq!(run_text("qemu-img", arguments), "Images are identical.\n");
+    }
+}
+
+#[test]
+fn wait_means_that_all_images_are_there() {
+    if !require_fuse() {
+        return;
+    }
+    let workspace = workspace();
+    for known in [false, true] {
+        let mounted = output(mount_command(&workspace).arg("--wait"));
+        assert_eq!(mounted.status.code(), Some(0), "{}", stderr(&mounted));
+        let images = workspace.mountpoint();
+        assert_eq!(names(&images).len(), 3);
+        check_ova(
+            &images.join("second.ova"),
+            &images.join("disk.img"),
+            &workspace,
+        );
+        let order = run_text("tar", ["-tf", images.join("second.ova").to_str().unwrap()]);
+        assert_eq!(order, "suite.ovf\nsuite.mf\nsuite-disk1.vmdk\n");
+        assert_eq!(workspace.unmount().status.code(), Some(0));
+        wait_until("the daemon is gone", || {
+            log(&workspace).matches(": unmounted\n").count() == usize::from(known) + 1
+        });
+    }
+    // The second time every grain was known, and the digest too.
+    let log = log(&workspace);
+    assert_eq!(log.matches("second.ova: ready").count(), 1, "{log}");
+    let last = log.rfind("boot.ova: ready, ").unwrap();
+    let grains = log[last..].split(' ').nth(2).unwrap();
+    assert!(log[last..].contains(&format!("{grains} grains, {grains} of them known before")));
+}
+
+#[test]
+fn a_failed_index_fails_who_waits_and_nobody_else() {
+    if !require_fuse() {
+        return;
+    }
+    let workspace = workspace();
+    // Changed between the scan and the index, which begins after the mount: a fifo holds up nothing, a file that grows
+    // does not match what was planned.
+    let victim = workspace.path().join("src/file9");
+    let grow = |_: &str| {
+        let mut bytes = fs::read(&victim).unwrap();
+        bytes.push(1);
+        fs::write(&victim, bytes).unwrap();
+    };
+    let mut command = mount_command(&workspace);
+    let child = command.arg("--wait").arg("--foreground").spawn().unwrap();
+    let mut child = Ended(child);
+    wait_until("it is mounted", || {
+        mounted_type(&workspace.mountpoint()).is_some()
+    });
+    grow("now");
+    let status = child.0.wait().unwrap();
+    if status.success() || !log(&workspace).contains("cannot be prepared") {
+        // All was read before the change.
+        return;
+    }
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(mounted_type(&workspace.mountpoint()), None);
+    assert!(log(&workspace).contains("src/file9: changed since it was planned"));
+}
+
+/// Ends a process with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn export_and_explain_make_the_index() {
+    let workspace = workspace();
+    let run_miragefs = |arguments: &[&str]| {
+        let mut command = workspace.miragefs();
+        let done = output(command.args(arguments));
+        assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let config = workspace.config();
+    let config = config.to_str().unwrap();
+    let checked = run_miragefs(&["check", config]);
+    assert!(checked.contains("<= "), "{checked}");
+    let json: serde_json::Value =
+        serde_json::from_str(&run_miragefs(&["check", "--json", config])).unwrap();
+    let ova = &json["images"][1];
+    assert_eq!(
+        (&ova["name"], &ova["size"]),
+        (&"boot.ova".into(), &serde_json::Value::Null)
+    );
+    let most = ova["size_at_most"].as_u64().unwrap();
+    let exported = workspace.path().join("boot.ova");
+    run_miragefs(&["export", config, "boot.ova", exported.to_str().unwrap()]);
+    let mut head = [0; 262];
+    File::open(&exported)
+        .unwrap()
+        .read_exact(&mut head)
+        .unwrap();
+    assert_eq!(head[257..], *b"ustar");
+    let len = fs::metadata(&exported).unwrap().len();
+    assert!(len < most && len > 20 << 20, "{len} of {most}");
+    let explained = run_miragefs(&["explain", config, "boot.ova", "1MiB"]);
+    assert!(explained.contains("compressed VMDK grain"), "{explained}");
+    let raw = workspace.path().join("disk.img");
+    run_miragefs(&["export", config, "disk.img", raw.to_str().unwrap()]);
+    check_ova(&exported, &raw, &workspace);
+}
