@@ -11,3 +11,4 @@ pub mod swap;
 pub mod syslinux;
 pub mod tar;
 pub mod vmdk;
+pub mod vmx;

@@ -16,6 +16,7 @@ use crate::units::{ByteCount, ParseSizeError};
 pub use super::resolve::boot::BootError;
 pub use super::resolve::ext4::Ext4SpecError;
 pub use super::resolve::layout::LayoutError;
+use super::resolve::vm::VmError;
 
 /// A mistake in the config, with its place.
 #[derive(Debug)]
@@ -355,6 +356,9 @@ pub enum ConfigErrorKind {
     /// What boots the machine.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A machine that cannot be.
+    #[error(transparent)]
+    Vm(#[from] VmError),
     /// No images.
     #[error("[images] names no image")]
     NoImages,

@@ -84,6 +84,7 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
         Kind::Layout(error) => error.hint(),
         Kind::Ext4(error) => error.hint(),
         Kind::Boot(error) => error.hint(),
+        Kind::Vm(error) => error.hint(),
         Kind::NoImages => "leave [images] out to get disk.img, disk.vmdk and boot.ova".to_owned(),
         Kind::KeyOfOtherFormat { key, owners, .. } => {
             format!("leave `{key}` out, or write format = {}", listed(owners))
@@ -122,6 +123,9 @@ fn missing_key(key: &str, table: &str) -> &'static str {
         }
         ("target", _) | ("path", "an entry of symlink") => {
             "write both, as in { path = \"/etc/mtab\", target = \"/proc/mounts\" }"
+        }
+        ("key", _) => {
+            "name the property, as in { key = \"hostname\", value = \"lab\", user-configurable = true }"
         }
         ("path", "an entry of mkdir") => "name the directory, as in { path = \"/var/lib/lab\" }",
         ("name", _) => "name the network, as in { name = \"nat\", adapter = \"e1000\" }",
@@ -252,6 +256,8 @@ fn text(key: &str, value: &str, rule: &str) -> String {
         "target" => "write where the link leads, such as \"../etc/fstab\"",
         "inodes" => "write a number without quotes, such as inodes = 65536, or leave it out",
         "owners" => OWNERS,
+        "template" => "name the .vmx or .ovf",
+        "product" | "product-version" | "vendor" => "write a text on one line, or leave it out",
         "from" => "name a file or directory; \".\" is the config's own directory",
         _ => "write a text on one line",
     };
@@ -320,6 +326,7 @@ fn file_type(key: &str) -> &'static str {
         "owners" => OWNERS,
         "boot-code" => "name the file itself, such as /usr/lib/EXTLINUX/mbr.bin, or \"syslinux\"",
         "extlinux" => "name the executable itself, such as /usr/bin/extlinux, or \"auto\"",
+        "template" => "name the .vmx or .ovf itself",
         _ => "name the file itself",
     }
 }

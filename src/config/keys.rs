@@ -36,6 +36,8 @@ pub(crate) enum Shape {
     Switch,
     /// An integer or a text.
     Count,
+    /// A text or an integer.
+    TextOrInteger,
     Texts,
     /// An array of texts, or one text.
     IdMap,
@@ -186,8 +188,28 @@ const VM: TableKeys = TableKeys {
         key("guest-os", Shape::Text),
         key("firmware", Shape::Text),
         key("hardware-version", Shape::Integer),
+        key("disk-controller", Shape::Text),
         key("scsi-controller", Shape::Text),
         key("networks", Shape::Tables(&NETWORK)),
+        key("annotation", Shape::Text),
+        key("product", Shape::Text),
+        key("product-version", Shape::Text),
+        key("vendor", Shape::Text),
+        key("properties", Shape::Tables(&PROPERTY)),
+        key("vmx", Shape::Variables),
+        key("template", Shape::Text),
+    ],
+};
+
+const PROPERTY: TableKeys = TableKeys {
+    title: "properties",
+    keys: &[
+        key("key", Shape::Text),
+        key("value", Shape::TextOrInteger),
+        key("type", Shape::Text),
+        key("label", Shape::Text),
+        key("description", Shape::Text),
+        key("user-configurable", Shape::Boolean),
     ],
 };
 
@@ -220,6 +242,7 @@ impl Shape {
             Self::Size => "a size such as \"256MiB\" or a number of bytes",
             Self::Switch => "true, false or a size",
             Self::Count => "an integer or \"auto\"",
+            Self::TextOrInteger => "a text in quotes or an integer",
             Self::Texts => "an array of texts",
             Self::IdMap => "an array of texts, or \"all-root\"",
             Self::Table(_) => "a table",
@@ -253,6 +276,7 @@ impl Key {
             }
             Shape::Size => format!("write {name} = \"256MiB\", or a whole number of bytes"),
             Shape::Count => format!("write {name} = 65536 or {name} = \"auto\""),
+            Shape::TextOrInteger => format!("write {name} = \"…\", also for true and false"),
             Shape::Texts => {
                 let text = match name {
                     "include" => "common.toml",
@@ -280,6 +304,7 @@ impl Key {
                     "symlink" => "path = \"/etc/mtab\", target = \"/proc/mounts\"",
                     "device" => "path = \"/dev/null\", type = \"char\", major = 1, minor = 3",
                     "networks" => "name = \"nat\"",
+                    "properties" => "key = \"hostname\", value = \"lab\"",
                     _ => "path = \"/var/lib/lab\"",
                 };
                 format!("write {name} = [{{ {entry} }}]")
@@ -287,6 +312,9 @@ impl Key {
             Shape::NamedTables(_) => format!(
                 "write [{name}] on a line of its own, and below \"disk.img\" = {{ format = \"raw\" }}"
             ),
+            Shape::Variables if name == "vmx" => {
+                "write [vm.vmx] on a line of its own, and below \"isolation.tools.copy.disable\" = \"TRUE\"".to_owned()
+            }
             Shape::Variables => {
                 "write [variables] on a line of its own, and below server = \"10.0.0.1\"".to_owned()
             }
@@ -341,11 +369,19 @@ fn check_value(
     };
     match (&key.shape, value.get_ref()) {
         (
-            Shape::Text | Shape::Size | Shape::Switch | Shape::Count | Shape::IdMap,
+            Shape::Text
+            | Shape::Size
+            | Shape::Switch
+            | Shape::Count
+            | Shape::TextOrInteger
+            | Shape::IdMap,
             DeValue::String(_),
         )
         | (Shape::Boolean | Shape::Switch, DeValue::Boolean(_)) => Ok(()),
-        (Shape::Integer | Shape::Size | Shape::Switch | Shape::Count, DeValue::Integer(number)) => {
+        (
+            Shape::Integer | Shape::Size | Shape::Switch | Shape::Count | Shape::TextOrInteger,
+            DeValue::Integer(number),
+        ) => {
             // TOML promises no more than 64 bits with sign.
             match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(_) => Ok(()),

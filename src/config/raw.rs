@@ -152,8 +152,27 @@ pub(crate) struct RawVm {
     pub(crate) guest_os: Text,
     pub(crate) firmware: Text,
     pub(crate) hardware_version: Option<Spanned<i64>>,
+    pub(crate) disk_controller: Text,
     pub(crate) scsi_controller: Text,
     pub(crate) networks: Option<Vec<Spanned<RawNetwork>>>,
+    pub(crate) annotation: Text,
+    pub(crate) product: Text,
+    pub(crate) product_version: Text,
+    pub(crate) vendor: Text,
+    pub(crate) properties: Option<Spanned<Vec<Spanned<RawProperty>>>>,
+    pub(crate) vmx: Option<Spanned<BTreeMap<Spanned<String>, Spanned<RawVariable>>>>,
+    pub(crate) template: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawProperty {
+    pub(crate) key: Text,
+    pub(crate) value: Option<Spanned<RawVariable>>,
+    pub(crate) r#type: Text,
+    pub(crate) label: Text,
+    pub(crate) description: Text,
+    pub(crate) user_configurable: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]

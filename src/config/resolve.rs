@@ -26,7 +26,7 @@ mod inline;
 pub(crate) mod layout;
 mod partition;
 mod variables;
-mod vm;
+pub(crate) mod vm;
 
 /// The time of what has no source, if nobody gives one: 2000-01-01.
 const DEFAULT_TIME: i64 = 946_684_800;

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+pub use self::vm::*;
 use crate::units::Lba;
+
+mod vm;
 
 /// A validated configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -428,80 +431,6 @@ pub enum DeviceKind {
     Fifo,
     /// A Unix domain socket.
     Socket,
-}
-
-/// `[vm]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VmSpec {
-    /// Memory in bytes, a multiple of 1 MiB.
-    pub memory: u64,
-    /// Virtual CPUs, at least 1.
-    pub cpus: u32,
-    /// What runs in it.
-    pub guest_os: GuestOs,
-    /// Firmware.
-    pub firmware: Firmware,
-    /// VMware's hardware version, the N of `vmx-N`.
-    pub hardware_version: u32,
-    /// The controller of the disk.
-    pub scsi_controller: ScsiController,
-    /// Network cards.
-    pub networks: Vec<NetworkSpec>,
-}
-
-/// `guest-os`: one row of the table of names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GuestOs {
-    /// The name in the config.
-    pub name: &'static str,
-    /// CIM_OperatingSystem.OSType, `ovf:id`.
-    pub ovf_id: u16,
-    /// `vmw:osType`.
-    pub vmw_os_type: &'static str,
-    /// The name for people.
-    pub description: &'static str,
-}
-
-/// `firmware`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Firmware {
-    /// BIOS.
-    Bios,
-    /// UEFI.
-    Efi,
-}
-
-/// `scsi-controller`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScsiController {
-    /// LSI Logic parallel.
-    LsiLogic,
-    /// LSI Logic SAS.
-    LsiLogicSas,
-    /// BusLogic parallel.
-    BusLogic,
-    /// VMware paravirtual.
-    PvScsi,
-}
-
-/// An entry of `networks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkSpec {
-    /// Name of the network.
-    pub name: String,
-    /// Model of the card.
-    pub adapter: NetworkAdapter,
-}
-
-/// `adapter`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NetworkAdapter {
-    /// Intel 82545EM.
-    E1000,
-    /// Intel 82574L.
-    E1000e,
-    /// VMware paravirtual.
-    Vmxnet3,
 }
 
 /// An entry of `[images]`.

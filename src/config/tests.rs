@@ -15,6 +15,7 @@ mod errors;
 mod ext4;
 mod includes;
 mod layout_errors;
+mod machine;
 mod system;
 
 /// A directory with sources, and a system with a boot loader.
@@ -39,6 +40,8 @@ impl Lab {
         let boot_code = root.join("system/usr/lib/EXTLINUX/mbr.bin");
         fs::write(boot_code, [0; 440]).unwrap();
         fs::write(root.join("short.bin"), [0; 439]).unwrap();
+        fs::write(root.join("machine.VMX"), "").unwrap();
+        fs::write(root.join("machine.ovf"), "").unwrap();
         fs::write(root.join("440.bin"), [0; 440]).unwrap();
         let environment = Environment {
             source_date_epoch: None,

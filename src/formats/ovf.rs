@@ -1,9 +1,18 @@
 //! The OVF descriptor: the XML that tells an importer which virtual machine to build around a disk.
 //!
-//! Source: DMTF DSP0243 1.1 (OVF) and its schema DSP8023. Invariant: same values, same bytes; children of `System` and
-//! `Item` in alphabetical order, as the schema's sequences want them.
+//! Source: DMTF DSP0243 1.1 (OVF) and its schema DSP8023; VMware's names for devices from open-vmdk's templates. Invariant:
+//! same values, same bytes; children of `System` and `Item` in alphabetical order, as the schema's sequences want them.
 
-use std::fmt::{self, Display, Write};
+mod item;
+mod read;
+mod sections;
+mod xml;
+
+use std::fmt::{self, Display};
+
+use self::item::Item;
+pub use self::read::{Descriptor, Found, FoundController, Mistake, Problem, Replacement};
+use self::xml::Escaped;
 
 /// What varies between descriptors. Names for people may hold any character.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +37,65 @@ pub struct Ovf<'a> {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// `ResourceSubType` of the SCSI controller: `lsilogic`, `lsilogicsas`, `VirtualSCSI` or `buslogic`.
-    pub scsi_sub_type: &'a str,
+    /// The disk's controller.
+    pub controller: Controller<'a>,
+    /// Number of that controller among those of its kind.
+    pub controller_address: u32,
+    /// Number of the disk on it.
+    pub disk_address: u32,
     /// Network cards in order.
     pub networks: Vec<Network<'a>>,
     /// `bios` or `efi`.
     pub firmware: &'a str,
+    /// Notes for people.
+    pub annotation: Option<&'a str>,
+    /// What the machine is given away as.
+    pub product: Product<'a>,
+    /// Keys of a VMX besides those that follow from the rest.
+    pub extra: Vec<(&'a str, &'a str)>,
+}
+
+/// A kind of controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller<'a> {
+    /// SCSI; `ResourceSubType` is `lsilogic`, `lsilogicsas`, `VirtualSCSI` or `buslogic`.
+    Scsi(&'a str),
+    /// AHCI.
+    Sata,
+    /// PIIX4.
+    Ide,
+    /// NVMe.
+    Nvme,
+}
+
+/// Product, vendor and properties.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Product<'a> {
+    /// Its name.
+    pub name: Option<&'a str>,
+    /// Who makes it.
+    pub vendor: Option<&'a str>,
+    /// Its version.
+    pub version: Option<&'a str>,
+    /// What can be set when the machine is deployed.
+    pub properties: Vec<Property<'a>>,
+}
+
+/// A property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Property<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// `string`, `boolean`, `uint64`, `sint64` or `real64`.
+    pub kind: &'a str,
+    /// The value until somebody sets another one.
+    pub value: &'a str,
+    /// Whether whoever deploys the machine is asked for it.
+    pub user_configurable: bool,
+    /// A name for people.
+    pub label: Option<&'a str>,
+    /// What it is for.
+    pub description: Option<&'a str>,
 }
 
 /// A network card.
@@ -41,16 +103,23 @@ pub struct Ovf<'a> {
 pub struct Network<'a> {
     /// Name of the network it is on.
     pub name: &'a str,
-    /// `ResourceSubType`: `E1000`, `E1000e` or `VmxNet3`.
+    /// `ResourceSubType`: `E1000`, `E1000e`, `VmxNet3` or `PCNet32`.
     pub sub_type: &'a str,
 }
+
+/// What VMware calls a streamOptimized VMDK; ESXi refuses the address without the fragment's word.
+const STREAM_FORMAT: &str =
+    "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized";
 
 /// CIM_ResourceAllocationSettingData.ResourceType of a processor.
 const RESOURCE_PROCESSOR: u32 = 3;
 const RESOURCE_MEMORY: u32 = 4;
+const RESOURCE_IDE: u32 = 5;
 const RESOURCE_SCSI: u32 = 6;
 const RESOURCE_ETHERNET: u32 = 10;
 const RESOURCE_DISK: u32 = 17;
+/// "Other storage device": AHCI and NVMe.
+const RESOURCE_OTHER_STORAGE: u32 = 20;
 const RESOURCE_GRAPHICS: u32 = 24;
 
 const PROCESSOR_ID: u32 = 1;
@@ -87,6 +156,8 @@ impl Display for Ovf<'_> {
             Escaped(self.os_description),
         )?;
         self.write_hardware(f)?;
+        self.write_annotation(f)?;
+        self.product.write(f)?;
         f.write_str("  </VirtualSystem>\n</Envelope>\n")
     }
 }
@@ -98,9 +169,7 @@ impl Ovf<'_> {
             "  <References>\n    <File ovf:href=\"{}\" ovf:id=\"file1\" ovf:size=\"{}\"/>\n  </References>\n  \
              <DiskSection>\n    <Info>Virtual disk information</Info>\n    \
              <Disk ovf:capacity=\"{}\" ovf:capacityAllocationUnits=\"byte\" ovf:diskId=\"vmdisk1\" \
-             ovf:fileRef=\"file1\" \
-             ovf:format=\"http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized\"/>\n  \
-             </DiskSection>",
+             ovf:fileRef=\"file1\" ovf:format=\"{STREAM_FORMAT}\"/>\n  </DiskSection>",
             Escaped(self.disk_href),
             self.disk_file_len,
             self.disk_capacity,
@@ -128,9 +197,16 @@ impl Ovf<'_> {
     }
 
     fn write_hardware(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without a transport vSphere has nothing to give the properties to the guest with.
+        let transport = if self.product.properties.is_empty() {
+            ""
+        } else {
+            " ovf:transport=\"com.vmware.guestInfo\""
+        };
         writeln!(
             f,
-            "    <VirtualHardwareSection>\n      <Info>Virtual hardware requirements</Info>\n      <System>\n        \
+            "    <VirtualHardwareSection{transport}>\n      <Info>Virtual hardware requirements</Info>\n      \
+             <System>\n        \
              <vssd:ElementName>Virtual Hardware Family</vssd:ElementName>\n        \
              <vssd:InstanceID>0</vssd:InstanceID>\n        \
              <vssd:VirtualSystemIdentifier>{}</vssd:VirtualSystemIdentifier>\n        \
@@ -138,6 +214,27 @@ impl Ovf<'_> {
             Escaped(self.name),
             self.hardware_version,
         )?;
+        self.write_board(f)?;
+        self.write_storage(f)?;
+        let mut id = FIRST_NETWORK_ID;
+        for (index, network) in (0_u32..).zip(&self.networks) {
+            write_card(f, id, index, network)?;
+            id = id.saturating_add(1);
+        }
+        Item::new(id, RESOURCE_GRAPHICS, "Video card")
+            .with("AutomaticAllocation", "false")
+            .optional()
+            .write(f)?;
+        // virt-v2v and vSphere look for it behind the items; importers' defaults differ, so it is always said.
+        let firmware = ("firmware", self.firmware);
+        sections::write_config(f, "Config", firmware)?;
+        for pair in &self.extra {
+            sections::write_config(f, "ExtraConfig", *pair)?;
+        }
+        f.write_str("    </VirtualHardwareSection>\n")
+    }
+
+    fn write_board(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cpu_name = format!("{} virtual CPU(s)", self.cpus);
         Item::new(PROCESSOR_ID, RESOURCE_PROCESSOR, &cpu_name)
             .with("AllocationUnits", "hertz * 10^6")
@@ -149,114 +246,57 @@ impl Ovf<'_> {
             .with("AllocationUnits", "byte * 2^20")
             .with("Description", "Memory Size")
             .with("VirtualQuantity", self.memory_mib)
-            .write(f)?;
-        Item::new(CONTROLLER_ID, RESOURCE_SCSI, "SCSI controller 0")
-            .with("Address", 0)
-            .with("Description", "SCSI Controller")
-            .with("ResourceSubType", self.scsi_sub_type)
-            .write(f)?;
+            .write(f)
+    }
+
+    fn write_storage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (resource, kind, sub_type) = match self.controller {
+            Controller::Scsi(model) => (RESOURCE_SCSI, "SCSI", Some(model)),
+            Controller::Sata => (RESOURCE_OTHER_STORAGE, "SATA", Some("vmware.sata.ahci")),
+            // ESXi complains of a sub-type here, PIIX4 though it is.
+            Controller::Ide => (RESOURCE_IDE, "IDE", None),
+            Controller::Nvme => (
+                RESOURCE_OTHER_STORAGE,
+                "NVMe",
+                Some("vmware.nvme.controller"),
+            ),
+        };
+        let address = self.controller_address;
+        let name = format!("{kind} controller {address}");
+        let mut controller = Item::new(CONTROLLER_ID, resource, &name)
+            .with("Address", address)
+            .with("Description", format!("{kind} Controller"));
+        if let Some(sub_type) = sub_type {
+            controller = controller.with("ResourceSubType", sub_type);
+        }
+        controller.write(f)?;
         Item::new(DISK_ID, RESOURCE_DISK, "Hard Disk 1")
-            .with("AddressOnParent", 0)
+            .with("AddressOnParent", self.disk_address)
             .with("HostResource", "ovf:/disk/vmdisk1")
             .with("Parent", CONTROLLER_ID)
-            .write(f)?;
-        let mut id = FIRST_NETWORK_ID;
-        for (index, network) in (0_u32..).zip(&self.networks) {
-            let number = index.saturating_add(1);
-            Item::new(id, RESOURCE_ETHERNET, &format!("Ethernet {number}"))
-                .with(
-                    "AddressOnParent",
-                    FIRST_NETWORK_ADDRESS.saturating_add(index),
-                )
-                .with("AutomaticAllocation", "true")
-                .with("Connection", network.name)
-                .with(
-                    "Description",
-                    format!(
-                        "{} ethernet adapter on \"{}\"",
-                        network.sub_type, network.name
-                    ),
-                )
-                .with("ResourceSubType", network.sub_type)
-                .write(f)?;
-            id = id.saturating_add(1);
-        }
-        Item::new(id, RESOURCE_GRAPHICS, "Video card")
-            .with("AutomaticAllocation", "false")
-            .optional()
-            .write(f)?;
-        // virt-v2v and vSphere look for it behind the items; importers' defaults differ, so it is always said.
-        writeln!(
-            f,
-            "      <vmw:Config ovf:required=\"false\" vmw:key=\"firmware\" vmw:value=\"{}\"/>\n    \
-             </VirtualHardwareSection>",
-            Escaped(self.firmware),
+            .write(f)
+    }
+}
+
+fn write_card(
+    f: &mut fmt::Formatter<'_>,
+    id: u32,
+    index: u32,
+    network: &Network<'_>,
+) -> fmt::Result {
+    let Network { name, sub_type } = network;
+    let number = index.saturating_add(1);
+    let address = FIRST_NETWORK_ADDRESS.saturating_add(index);
+    Item::new(id, RESOURCE_ETHERNET, &format!("Ethernet {number}"))
+        .with("AddressOnParent", address)
+        .with("AutomaticAllocation", "true")
+        .with("Connection", name)
+        .with(
+            "Description",
+            format!("{sub_type} ethernet adapter on \"{name}\""),
         )
-    }
-}
-
-/// One `Item` of the hardware: its children sorted by name.
-struct Item {
-    fields: Vec<(&'static str, String)>,
-    required: bool,
-}
-
-impl Item {
-    fn new(id: u32, resource_type: u32, name: &str) -> Self {
-        Self {
-            fields: vec![
-                ("ElementName", name.to_owned()),
-                ("InstanceID", id.to_string()),
-                ("ResourceType", resource_type.to_string()),
-            ],
-            required: true,
-        }
-    }
-
-    fn with(mut self, field: &'static str, value: impl Display) -> Self {
-        self.fields.push((field, value.to_string()));
-        self
-    }
-
-    /// An importer that does not know the item may leave it out.
-    fn optional(mut self) -> Self {
-        self.required = false;
-        self
-    }
-
-    fn write(mut self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fields.sort_unstable();
-        f.write_str(if self.required {
-            "      <Item>\n"
-        } else {
-            "      <Item ovf:required=\"false\">\n"
-        })?;
-        for (field, value) in &self.fields {
-            writeln!(f, "        <rasd:{field}>{}</rasd:{field}>", Escaped(value))?;
-        }
-        f.write_str("      </Item>\n")
-    }
-}
-
-/// Text for an element or a quoted attribute; what XML 1.0 cannot hold becomes U+FFFD.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                // As references they survive the normalisation of attributes and line ends.
-                '\t' | '\n' | '\r' => write!(f, "&#{};", u32::from(c))?,
-                '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => f.write_char('\u{fffd}')?,
-                _ => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
+        .with("ResourceSubType", sub_type)
+        .write(f)
 }
 
 #[cfg(test)]
@@ -275,12 +315,17 @@ mod tests {
             hardware_version: 10,
             cpus: 1,
             memory_mib: 512,
-            scsi_sub_type: "lsilogic",
+            controller: Controller::Scsi("lsilogic"),
+            controller_address: 0,
+            disk_address: 0,
             networks: vec![Network {
                 name: "nat",
                 sub_type: "E1000",
             }],
             firmware: "bios",
+            annotation: None,
+            product: Product::default(),
+            extra: Vec::new(),
         }
     }
 
@@ -320,11 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_escaped() {
-        assert_eq!(
-            Escaped("a&b<c>\"d\"\n\u{1}é").to_string(),
-            "a&amp;b&lt;c&gt;&quot;d&quot;&#10;\u{fffd}é"
-        );
+    fn names_are_escaped() {
         let odd = Ovf {
             networks: vec![Network {
                 name: "<R&D>",

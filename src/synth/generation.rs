@@ -11,6 +11,7 @@ use super::ext4::{Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
 use super::fingerprint::{self, Fingerprint};
 use super::host_file::HostFiles;
 use super::images::Images;
+use super::machine::Template;
 use super::mistakes::Mistakes;
 use super::partition::{self, FilesystemReport, Found, PartitionTree};
 use super::pending::PendingImage;
@@ -121,6 +122,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
     let mut found = Found::default();
     let boot_loader = found.mistakes.take(load_boot_loader(spec)).flatten();
     let boot_code = found.mistakes.take(read_boot_code(spec)).flatten();
+    let template = found.mistakes.take(load_template(spec)).flatten();
     let mut content = Fingerprint::new();
     let mut contents = Vec::with_capacity(spec.partitions.len());
     for partition in &spec.partitions {
@@ -195,18 +197,21 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
     identity.host_files(&files);
     let mut stamps = content.clone();
     stamps.host_file_stamps(&files);
+    let template_mtime = template.as_ref().map_or(i64::MIN, Template::mtime);
     let images = Images {
         spec: Arc::new(without_contents(spec)),
         data: Arc::new(DataMap::of(&*disk)),
         disk,
         partitions: layout.partition_images().into(),
+        template: template.map(Arc::new),
         content: content.finish(),
         identity,
         stamps,
         mtime: files
             .newest_mtime()
             .unwrap_or(i64::MIN)
-            .max(options.config_mtime),
+            .max(options.config_mtime)
+            .max(template_mtime),
         cache: Arc::clone(&options.cache),
         cache_directory: options.cache_directory.clone(),
     };
@@ -359,6 +364,18 @@ fn load_boot_loader(spec: &Spec) -> Result<Option<BootLoader>, PlanError> {
     let loaded = BootLoader::load(path).map_err(|source| PlanError::Boot {
         location: location.clone(),
         what: "boot loader",
+        source: Box::new(source),
+    })?;
+    Ok(Some(loaded))
+}
+
+/// The machine that somebody else described, if the config names one.
+fn load_template(spec: &Spec) -> Result<Option<Template>, PlanError> {
+    let Some(template) = &spec.vm.template else {
+        return Ok(None);
+    };
+    let loaded = Template::load(template).map_err(|source| PlanError::Template {
+        location: template.location.clone(),
         source: Box::new(source),
     })?;
     Ok(Some(loaded))

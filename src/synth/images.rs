@@ -13,6 +13,7 @@ use super::fingerprint::{self, Fingerprint};
 use super::generation::{Generation, Image};
 use super::grain_index::{GrainIndex, IndexProgress};
 use super::index_store::{DigestStore, GrainStore, StoreId};
+use super::machine::{Template, disk_controller};
 use super::ova::{Ova, OvaParams, Package, disk_member_name};
 use super::pending::{PendingImage, Prepare, PrepareError};
 use super::plan_error::PlanError;
@@ -40,6 +41,8 @@ pub(super) struct Images {
     pub(super) data: Arc<DataMap>,
     /// The partitions in the order of the config, each as long as it is on the disk.
     pub(super) partitions: Arc<[SegmentMap]>,
+    /// The machine as the config's template describes it.
+    pub(super) template: Option<Arc<Template>>,
     /// The content fingerprint of the disk.
     pub(super) content: [u8; 32],
     /// The identity fingerprint of the disk.
@@ -178,6 +181,9 @@ impl Images {
         // The container's settings are small and few: their debug form tells them apart.
         let settings = format!("{:?} {:?} {}", image.format, self.spec.vm, self.spec.name);
         of_image.bytes(settings.as_bytes());
+        if let Some(template) = &self.template {
+            of_image.bytes(template.text().as_bytes());
+        }
         of_image.bytes(name.as_bytes());
         of_image.finish()
     }
@@ -269,6 +275,7 @@ impl Images {
         OvaParams {
             name: &self.spec.name,
             vm: &self.spec.vm,
+            template: self.template.as_deref(),
             disk_capacity: self.disk.len(),
             mtime: self.spec.times.default,
             manifest: package.manifest,
@@ -319,7 +326,7 @@ impl Images {
                 modification: fingerprint::content_uuid(&self.content, "VMDK"),
             },
             extent_name,
-            adapter: adapter_type(self.spec.vm.scsi_controller),
+            adapter: adapter_type(disk_controller(&self.spec.vm, self.template.as_deref())),
         }
     }
 }

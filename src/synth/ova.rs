@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::archive::{Archive, ArchiveError, Content};
 use super::grain_index::{IndexError, IndexProgress};
 use super::index_store::DigestStore;
-use super::machine::{MachineError, OvfParams, ovf_text};
+use super::machine::{MachineError, OvfParams, Template, ovf_text};
 use super::manifest::{Manifest, MemberDigest, Observed};
 use super::segments::SegmentMap;
 use super::source::{ByteSource, ReadError, Run, Step};
@@ -29,6 +29,8 @@ pub struct OvaParams<'a> {
     pub name: &'a str,
     /// The machine.
     pub vm: &'a VmSpec,
+    /// Its template, if it has one.
+    pub template: Option<&'a Template>,
     /// Size of the disk inside the VMDK, in bytes.
     pub disk_capacity: u64,
     /// Time of the members, seconds since 1970.
@@ -93,6 +95,7 @@ impl Parts {
         let mut ovf = ovf_text(&OvfParams {
             name: params.name,
             vm: params.vm,
+            template: params.template,
             disk_href: &disk_name,
             disk_file_len: disk.len(),
             disk_capacity: params.disk_capacity,

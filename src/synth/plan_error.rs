@@ -5,6 +5,7 @@ use std::fmt;
 use super::boot::BootError;
 use super::disk::PlaceError;
 use super::ext4::Ext4Error;
+use super::machine::TemplateError;
 use super::mistakes::Mistakes;
 use super::source::ReadError;
 use super::syslinux_config::SyslinuxWarning;
@@ -55,6 +56,14 @@ pub enum PlanError {
         /// What is wrong with it.
         source: Box<BootError>,
     },
+    /// The machine's template.
+    #[error("{location}: template cannot be used")]
+    Template {
+        /// Where the config names it.
+        location: Location,
+        /// What is wrong with it.
+        source: Box<TemplateError>,
+    },
     /// The boot loader's configuration file.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -98,6 +107,7 @@ impl PlanError {
             Self::Tree(error) => error.hint(),
             Self::Ext4 { reason, .. } => reason.hint(),
             Self::Boot { source, .. } => source.hint().map(str::to_owned),
+            Self::Template { source, .. } => Some(source.hint()),
             Self::Place {
                 reason: PlaceError::BeyondDisk { .. } | PlaceError::NothingLeft { .. },
                 ..

@@ -14,7 +14,7 @@ pub use stream::{GrainForm, StreamVmdk};
 use super::data_map::DataMap;
 use super::segments::SegmentMap;
 use super::unit_map::UnitMap;
-use crate::config::spec::ScsiController;
+use crate::config::spec::{DiskController, ScsiController};
 use crate::formats::vmdk::GRAIN_LEN;
 pub use crate::formats::vmdk::descriptor::{AdapterType, DiskIds};
 use crate::formats::vmdk::descriptor::{CreateType, Descriptor, DescriptorTooLong};
@@ -69,14 +69,16 @@ fn unreserved(cid: u32) -> u32 {
     }
 }
 
-/// `ddb.adapterType` for a controller: it knows BusLogic and LSI Logic, which stands for all others.
+/// `ddb.adapterType` for a controller: it knows IDE, BusLogic and LSI Logic, which stands for all others.
 #[must_use]
-pub fn adapter_type(controller: ScsiController) -> AdapterType {
+pub const fn adapter_type(controller: DiskController) -> AdapterType {
     match controller {
-        ScsiController::BusLogic => AdapterType::BusLogic,
-        ScsiController::LsiLogic | ScsiController::LsiLogicSas | ScsiController::PvScsi => {
-            AdapterType::LsiLogic
-        }
+        DiskController::Ide => AdapterType::Ide,
+        DiskController::Scsi(ScsiController::BusLogic) => AdapterType::BusLogic,
+        DiskController::Scsi(
+            ScsiController::LsiLogic | ScsiController::LsiLogicSas | ScsiController::PvScsi,
+        )
+        | DiskController::Sata => AdapterType::LsiLogic,
     }
 }
 

@@ -18,6 +18,7 @@ mod images;
 mod kernel_log;
 mod lab;
 mod loops;
+mod machine;
 mod mistakes;
 mod mount;
 mod mount_command;

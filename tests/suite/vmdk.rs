@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use miragefs::config::spec::{DirectoryPlace, ScsiController};
+use miragefs::config::spec::{DirectoryPlace, VmSpec};
 use miragefs::synth::data_map::DataMap;
 use miragefs::synth::source::ByteSource;
 use miragefs::synth::vmdk::{
@@ -69,7 +69,7 @@ fn params(name: &str) -> DescriptorParams {
             modification: Uuid::from_u128(2),
         },
         extent_name: name.to_owned(),
-        adapter: adapter_type(ScsiController::LsiLogic),
+        adapter: adapter_type(VmSpec::default().disk_controller),
     }
 }
 

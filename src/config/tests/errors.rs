@@ -108,7 +108,7 @@ fn keys_and_types() {
         (
             "[[partition]]\nfiles = [{ template = '' }]",
             "lab.toml:2:12: unknown key `template` in files",
-            "keys of files are `path`, `text`, `base64`, `mode`, `owner`",
+            "`template` belongs to [vm]",
         ),
         (
             "[[partition]]\next4 = { features = 'all' }",
@@ -313,7 +313,7 @@ fn values_out_of_range() {
         ),
         (
             "[vm]\nguest-os = 'debian64'",
-            "lab.toml:2:12: `guest-os` is \"debian64\"; expected \"other-linux-64\", \"other-linux\", \"debian-64\", \"debian\", \"ubuntu-64\", \"ubuntu\", \"rhel-64\", \"centos-64\", \"centos\", \"fedora-64\", \"sles-64\", \"opensuse-64\", \"oracle-linux-64\", \"freebsd-64\", \"freebsd\" or \"other-64\"",
+            "lab.toml:2:12: `guest-os` is \"debian64\"; expected one of 57 names, such as \"other-linux-64\"",
             "did you mean \"debian-64\"?",
         ),
         (
