@@ -1,8 +1,8 @@
 //! Names of `guest-os` and what they mean in an OVF and in a VMX.
 //!
-//! Sources: `ovf_id` is CIM_OperatingSystem.OSType (DMTF's ValueMap; numbers from 116 on as VirtualBox's ovfreader.h
-//! has them, which exports and imports them). `vmw_os_type` and `vmx_guest_os` are the pairs of open-vm-tools'
-//! guest_os_tables.h, those younger than it as govmomi and packer's users have them.
+//! Sources: `ovf_id` is CIM_OperatingSystem.OSType of CIM 2.55, as Proxmox's importer lists it. `vmw_os_type` and
+//! `vmx_guest_os` are the pairs of open-vm-tools' guest_os_tables.h; those younger than it are govmomi's identifiers and
+//! the words in configurations that Workstation wrote.
 
 use super::spec::GuestOs;
 
@@ -317,7 +317,7 @@ pub const GUEST_OS_TABLE: &[GuestOs] = &[
     ),
     row(
         "windows-11-64",
-        120,
+        122,
         "windows11_64Guest",
         "windows11-64",
         "Microsoft Windows 11 (64-bit)",
@@ -352,28 +352,28 @@ pub const GUEST_OS_TABLE: &[GuestOs] = &[
     ),
     row(
         "windows-server-2016-64",
-        118,
+        116,
         "windows9Server64Guest",
         "windows9srv-64",
         "Microsoft Windows Server 2016 (64-bit)",
     ),
     row(
         "windows-server-2019-64",
-        118,
+        121,
         "windows2019srv_64Guest",
         "windows2019srv-64",
         "Microsoft Windows Server 2019 (64-bit)",
     ),
     row(
         "windows-server-2022-64",
-        118,
+        123,
         "windows2019srvNext_64Guest",
         "windows2019srvNext-64",
         "Microsoft Windows Server 2022 (64-bit)",
     ),
     row(
         "windows-server-2025-64",
-        118,
+        123,
         "windows2022srvNext_64Guest",
         "windows2022srvNext-64",
         "Microsoft Windows Server 2025 (64-bit)",
