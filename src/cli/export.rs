@@ -67,6 +67,10 @@ fn files_of_config(spec: &Spec) -> impl Iterator<Item = std::path::PathBuf> {
         Some(spec.config_path.clone()),
         boot_code,
         spec.extlinux.clone(),
+        spec.vm
+            .template
+            .as_ref()
+            .map(|template| template.path.clone()),
     ]
     .into_iter()
     .flatten()

@@ -11,7 +11,7 @@ use miragefs::synth::machine::{
 
 use super::{check_xml, machines, read};
 use crate::ova::members;
-use crate::planned::{image, plan_text, try_plan};
+use crate::planned::{image, miragefs, plan_text, try_plan};
 
 /// What a web form for beginners makes of "Ubuntu, 1 GB".
 const EASY_VMX: &str = r##"#!/usr/bin/vmware
@@ -282,6 +282,24 @@ fn the_disk_is_of_the_template_s_controller() {
     let (ovf, vmx) = texts(&vm, Some(&template));
     assert!(ovf.contains("<rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType>"));
     assert!(vmx.contains("scsi0.virtualDev = \"pvscsi\"\nscsi0:0.present"));
+}
+
+#[test]
+fn an_export_does_not_replace_the_template() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = write(directory.path(), "form.vmx", EASY_VMX);
+    let config = write(directory.path(), "lab.toml", &partition(&path, ""));
+    let arguments = [
+        "export".as_ref(),
+        config.as_os_str(),
+        "boot.ova".as_ref(),
+        path.as_os_str(),
+    ];
+    let output = miragefs(arguments);
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("form.vmx"), "{message}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), EASY_VMX);
 }
 
 /// Message, causes and hint of a template that cannot be used.
