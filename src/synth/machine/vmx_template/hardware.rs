@@ -92,7 +92,7 @@ impl VmxTemplate {
         }
         let key = format!("scsi{}.virtualdev", place.slot.bus);
         match self.pair(&key) {
-            // VMware's first controller, and still what a missing word means.
+            // VMware's first model: the word for another one came later.
             None => Ok(Controller::Scsi(ScsiController::BusLogic)),
             Some(pair) => scsi_model(&pair.value)
                 .map(Controller::Scsi)
