@@ -10,4 +10,5 @@ pub mod ovf;
 pub mod swap;
 pub mod syslinux;
 pub mod tar;
+pub mod vhd;
 pub mod vmdk;
