@@ -27,4 +27,5 @@ pub mod source;
 pub mod syslinux_config;
 pub mod tree;
 pub mod unit_map;
+pub mod vhd;
 pub mod vmdk;
