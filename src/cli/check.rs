@@ -8,7 +8,7 @@ use super::output::Warning;
 use super::table::{Align, Table};
 use super::{CheckArgs, output};
 use crate::config::spec::{
-    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VmdkLayout,
+    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VhdLayout, VmdkLayout,
 };
 use crate::synth::generation::{Image, PartitionReport};
 use crate::units::{ByteCount, SECTOR_SIZE};
@@ -338,6 +338,8 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
             ("vmdk", Some(layout), None)
         }
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
+        ImageFormat::Vhd(VhdLayout::Dynamic) => ("vhd", Some("dynamic"), None),
+        ImageFormat::Vhd(VhdLayout::Fixed) => ("vhd", Some("fixed"), None),
     }
 }
 

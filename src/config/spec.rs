@@ -527,6 +527,8 @@ pub enum ImageFormat {
     Vmdk(VmdkLayout),
     /// An OVF package in a tar.
     Ova(PackageSpec),
+    /// Microsoft's VHD.
+    Vhd(VhdLayout),
 }
 
 /// `layout` of a VMDK.
@@ -538,6 +540,15 @@ pub enum VmdkLayout {
     MonolithicFlat,
     /// Compressed grains between markers, as inside an OVA.
     StreamOptimized(StreamSpec),
+}
+
+/// `layout` of a VHD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VhdLayout {
+    /// Blocks where the disk has data.
+    Dynamic,
+    /// The raw disk with a footer behind it.
+    Fixed,
 }
 
 /// How a streamOptimized VMDK is written.

@@ -6,18 +6,23 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::data_map::DataMap;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{self, Fingerprint};
 use super::generation::{Generation, Image};
 use super::ova::{Ova, OvaParams, disk_member_name};
 use super::plan_error::PlanError;
 use super::segments::SegmentMap;
 use super::source::ByteSource;
+use super::vhd::{DynamicVhd, VhdParams, fixed_vhd};
 use super::vmdk::{
     DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
     flat_descriptor,
 };
-use crate::config::spec::{ImageFormat, ImageSpec, PackageSpec, Spec, StreamSpec, VmdkLayout};
+use crate::config::spec::{
+    ImageFormat, ImageSpec, PackageSpec, Spec, StreamSpec, VhdLayout, VmdkLayout,
+};
 
 /// What images are made of.
 pub(super) struct Images<'a> {
@@ -84,6 +89,10 @@ impl Images<'_> {
             ImageFormat::Raw { partition } => vec![(name, self.raw(partition))],
             ImageFormat::Vmdk(layout) => self.vmdk(name, layout)?,
             ImageFormat::Ova(package) => vec![(name, self.ova(package)?)],
+            ImageFormat::Vhd(layout) => {
+                let vhd = self.vhd(&name, layout)?;
+                vec![(name, vhd)]
+            }
         })
     }
 
@@ -130,6 +139,24 @@ impl Images<'_> {
             manifest: package.manifest,
         };
         Ok(Arc::new(Ova::new(params, Arc::new(vmdk))?))
+    }
+
+    fn vhd(&self, name: &str, layout: VhdLayout) -> Result<Arc<dyn ByteSource>, Failure> {
+        let disk = Arc::clone(&self.disk);
+        let params = VhdParams {
+            // Of the image, not of its contents: VirtualBox knows its disks by it, and two of one machine apart.
+            unique_id: *self.uuid("VHD", name).as_bytes(),
+            time: self.spec.times.default,
+        };
+        Ok(match layout {
+            VhdLayout::Dynamic => Arc::new(DynamicVhd::new(disk, &self.data, params)?),
+            VhdLayout::Fixed => Arc::new(fixed_vhd(disk, params)?),
+        })
+    }
+
+    /// An identifier of the image `name`.
+    fn uuid(&self, purpose: &str, name: &str) -> Uuid {
+        fingerprint::uuid(&self.spec.seed, &format!("{purpose} {name}"))
     }
 
     fn stream_vmdk(

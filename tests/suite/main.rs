@@ -30,4 +30,5 @@ mod support;
 mod swap;
 mod tidy;
 mod tree;
+mod vhd;
 mod vmdk;
