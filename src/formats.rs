@@ -11,4 +11,5 @@ pub mod swap;
 pub mod syslinux;
 pub mod tar;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
