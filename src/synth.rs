@@ -28,4 +28,5 @@ pub mod syslinux_config;
 pub mod tree;
 pub mod unit_map;
 pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;

@@ -529,6 +529,8 @@ pub enum ImageFormat {
     Ova(PackageSpec),
     /// Microsoft's VHD.
     Vhd(VhdLayout),
+    /// Microsoft's VHDX, dynamic.
+    Vhdx,
 }
 
 /// `layout` of a VMDK.

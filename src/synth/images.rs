@@ -16,6 +16,7 @@ use super::plan_error::PlanError;
 use super::segments::SegmentMap;
 use super::source::ByteSource;
 use super::vhd::{DynamicVhd, VhdParams, fixed_vhd};
+use super::vhdx::{Vhdx, VhdxParams};
 use super::vmdk::{
     DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
     flat_descriptor,
@@ -93,6 +94,10 @@ impl Images<'_> {
                 let vhd = self.vhd(&name, layout)?;
                 vec![(name, vhd)]
             }
+            ImageFormat::Vhdx => {
+                let vhdx = self.vhdx(&name)?;
+                vec![(name, vhdx)]
+            }
         })
     }
 
@@ -154,7 +159,18 @@ impl Images<'_> {
         })
     }
 
-    /// An identifier of the image `name`.
+    fn vhdx(&self, name: &str) -> Result<Arc<dyn ByteSource>, Failure> {
+        let contents: String = self.content.map(|byte| format!("{byte:02x}")).concat();
+        let params = VhdxParams {
+            file_write_guid: self.uuid("VHDX file", &format!("{name} {contents}")),
+            data_write_guid: self.uuid("VHDX contents", &contents),
+            page_83_data: self.uuid("VHDX", name),
+        };
+        let disk = Arc::clone(&self.disk);
+        Ok(Arc::new(Vhdx::new(disk, &self.data, params)?))
+    }
+
+    /// An identifier that depends on the seed, `purpose` and `name`.
     fn uuid(&self, purpose: &str, name: &str) -> Uuid {
         fingerprint::uuid(&self.spec.seed, &format!("{purpose} {name}"))
     }

@@ -31,4 +31,5 @@ mod swap;
 mod tidy;
 mod tree;
 mod vhd;
+mod vhdx;
 mod vmdk;

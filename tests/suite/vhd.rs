@@ -133,8 +133,23 @@ fn both_are_what_qemu_img_writes() {
     }
 }
 
-/// A directory with a file system of a tool's own, until it goes out of scope.
-struct Mounted(PathBuf);
+/// A VHD or VHDX as libvhdi reads it, mounted until it goes out of scope.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts `image` in the directory beside it.
+    pub(crate) fn of(image: &Path) -> Self {
+        let mount_point = image.with_file_name("mounted");
+        std::fs::create_dir_all(&mount_point).unwrap();
+        run("vhdimount", [image, &mount_point]);
+        Self(mount_point)
+    }
+
+    /// The raw disk.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.0.join("vhdi1")
+    }
+}
 
 impl Drop for Mounted {
     fn drop(&mut self) {
@@ -184,11 +199,7 @@ pub(crate) fn check_with_tools(
         for line in info.iter().chain([&&*size]) {
             assert!(said.contains(line), "{line} in {said}");
         }
-        let mount_point = directory.join("mounted");
-        std::fs::create_dir_all(&mount_point).unwrap();
-        run("vhdimount", [image, mount_point.to_str().unwrap()]);
-        let mounted = Mounted(mount_point);
-        let bytes = std::fs::read(mounted.0.join("vhdi1")).unwrap();
+        let bytes = std::fs::read(Mounted::of(path).disk()).unwrap();
         assert!(bytes == whole, "libvhdi reads other bytes");
     }
 }

@@ -26,7 +26,13 @@ type RawImages = Spanned<BTreeMap<Spanned<String>, Spanned<RawImage>>>;
 type Resolver = fn(&RawImage, &Asked<'_>) -> Result<ImageFormat>;
 
 /// All formats by name.
-const FORMATS: &[(&str, Resolver)] = &[("raw", raw), ("vmdk", vmdk), ("ova", ova), ("vhd", vhd)];
+const FORMATS: &[(&str, Resolver)] = &[
+    ("raw", raw),
+    ("vmdk", vmdk),
+    ("ova", ova),
+    ("vhd", vhd),
+    ("vhdx", vhdx),
+];
 
 /// Where a key was typed, if it was.
 type Place = fn(&RawImage) -> Option<Range<usize>>;
@@ -222,6 +228,10 @@ fn vhd(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
         .context
         .choice("layout", raw.layout.as_ref(), &layouts, &[])?;
     Ok(ImageFormat::Vhd(layout.unwrap_or(VhdLayout::Dynamic)))
+}
+
+fn vhdx(_: &RawImage, _: &Asked<'_>) -> Result<ImageFormat> {
+    Ok(ImageFormat::Vhdx)
 }
 
 fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {

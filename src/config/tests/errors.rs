@@ -378,8 +378,8 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'qcow2' }",
-            "lab.toml:3:18: `format` is \"qcow2\"; expected \"raw\", \"vmdk\", \"ova\" or \"vhd\"",
-            "write format = \"raw\", \"vmdk\", \"ova\" or \"vhd\"",
+            "lab.toml:3:18: `format` is \"qcow2\"; expected \"raw\", \"vmdk\", \"ova\", \"vhd\" or \"vhdx\"",
+            "write format = \"raw\", \"vmdk\", \"ova\", \"vhd\" or \"vhdx\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
