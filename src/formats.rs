@@ -10,5 +10,7 @@ pub mod ovf;
 pub mod swap;
 pub mod syslinux;
 pub mod tar;
+pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
 pub mod vmx;

@@ -32,4 +32,6 @@ pub mod source;
 pub mod syslinux_config;
 pub mod tree;
 pub mod unit_map;
+pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;

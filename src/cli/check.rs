@@ -8,7 +8,7 @@ use super::output::Warning;
 use super::table::{Align, Table};
 use super::{CheckArgs, output};
 use crate::config::spec::{
-    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VmdkLayout,
+    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VhdLayout, VmdkLayout,
 };
 use crate::synth::generation::{PartitionReport, Planned};
 use crate::units::{ByteCount, SECTOR_SIZE};
@@ -378,6 +378,9 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
         }
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
         ImageFormat::Ovf(package) => ("ovf", None, Some(manifest(package))),
+        ImageFormat::Vhd(VhdLayout::Dynamic) => ("vhd", Some("dynamic"), None),
+        ImageFormat::Vhd(VhdLayout::Fixed) => ("vhd", Some("fixed"), None),
+        ImageFormat::Vhdx => ("vhdx", None, None),
     }
 }
 

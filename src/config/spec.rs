@@ -458,6 +458,10 @@ pub enum ImageFormat {
     Ova(PackageSpec),
     /// An OVF package as loose files.
     Ovf(PackageSpec),
+    /// Microsoft's VHD.
+    Vhd(VhdLayout),
+    /// Microsoft's VHDX, dynamic.
+    Vhdx,
 }
 
 /// `layout` of a VMDK.
@@ -469,6 +473,15 @@ pub enum VmdkLayout {
     MonolithicFlat,
     /// Compressed grains between markers, as inside an OVA.
     StreamOptimized(StreamSpec),
+}
+
+/// `layout` of a VHD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VhdLayout {
+    /// Blocks where the disk has data.
+    Dynamic,
+    /// The raw disk with a footer behind it.
+    Fixed,
 }
 
 /// How a streamOptimized VMDK is written.

@@ -3,33 +3,32 @@
 //! Invariant: images share the disk, its map and the cache; none of them reads anything while it is planned. What needs
 //! more than the plan is left pending.
 
+mod containers;
+mod package;
+mod vmdk;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cache::BlockCache;
 use super::data_map::DataMap;
-use super::fingerprint::{self, Fingerprint};
+use super::fingerprint::Fingerprint;
 use super::generation::{Generation, Image};
 use super::grain_index::{GrainIndex, IndexProgress};
-use super::index_store::{DigestStore, GrainStore, StoreId};
-use super::machine::{Template, disk_controller};
-use super::ova::{Ova, OvaParams, Package, disk_member_name};
+use super::index_store::{GrainStore, StoreId};
+use super::machine::Template;
+use super::ova::disk_member_name;
 use super::pending::{PendingImage, Prepare, PrepareError};
 use super::plan_error::PlanError;
 use super::segments::SegmentMap;
 use super::source::{ByteSource, ReadError};
 use super::unit_map::UnitMap;
-use super::vmdk::{
-    DescriptorParams, DiskIds, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type,
-    content_id, flat_descriptor,
-};
+use super::vmdk::{StreamVmdk, VmdkError};
 use crate::config::spec::{
-    Compression, ImageFormat, ImageSpec, ManifestPosition, PackageSpec, Spec, StreamSpec,
-    VmdkLayout,
+    Compression, ImageFormat, ImageSpec, ManifestPosition, Spec, VmdkLayout,
 };
 use crate::formats::vmdk::GRAIN_LEN;
-use crate::formats::vmdk::deflate::LIBRARY;
 
 /// What images are made of; cheap to clone.
 #[derive(Clone)]
@@ -125,9 +124,9 @@ impl Images {
     fn needs(&self, image: &ImageSpec) -> Option<Needs> {
         let (stream, digest) = match image.format {
             ImageFormat::Raw { .. }
-            | ImageFormat::Vmdk(VmdkLayout::MonolithicSparse | VmdkLayout::MonolithicFlat) => {
-                return None;
-            }
+            | ImageFormat::Vmdk(VmdkLayout::MonolithicSparse | VmdkLayout::MonolithicFlat)
+            | ImageFormat::Vhd(_)
+            | ImageFormat::Vhdx => return None,
             ImageFormat::Vmdk(VmdkLayout::StreamOptimized(stream)) => (stream, false),
             ImageFormat::Ova(package) => (
                 package.stream,
@@ -195,6 +194,14 @@ impl Images {
             ImageFormat::Vmdk(layout) => self.vmdk(name, layout, prepared)?,
             ImageFormat::Ova(package) => vec![(name, self.ova(image, package, prepared)?)],
             ImageFormat::Ovf(package) => self.ovf(image, package, prepared)?,
+            ImageFormat::Vhd(layout) => {
+                let vhd = self.vhd(&name, layout)?;
+                vec![(name, vhd)]
+            }
+            ImageFormat::Vhdx => {
+                let vhdx = self.vhdx(&name)?;
+                vec![(name, vhdx)]
+            }
         })
     }
 
@@ -208,126 +215,11 @@ impl Images {
         }
     }
 
-    fn vmdk(
-        &self,
-        name: String,
-        layout: VmdkLayout,
-        prepared: &Prepared<'_>,
-    ) -> Result<Vec<Named>, Failure> {
-        Ok(match layout {
-            VmdkLayout::MonolithicSparse => {
-                let descriptor = self.descriptor(name.clone());
-                let vmdk = SparseVmdk::new(Arc::clone(&self.disk), &self.data, descriptor)?;
-                vec![(name, Arc::new(vmdk))]
-            }
-            VmdkLayout::MonolithicFlat => {
-                let extent_name = flat_name(&name);
-                let descriptor = self.descriptor(extent_name.clone());
-                let text = flat_descriptor(descriptor, self.disk.len())?;
-                vec![
-                    (name, Arc::new(text)),
-                    (extent_name, Arc::clone(&self.disk)),
-                ]
-            }
-            VmdkLayout::StreamOptimized(stream) => {
-                let vmdk = self.stream_vmdk(name.clone(), stream, prepared)?;
-                vec![(name, Arc::new(vmdk))]
-            }
-        })
-    }
-
-    fn ova(
-        &self,
-        image: &ImageSpec,
-        package: PackageSpec,
-        prepared: &Prepared<'_>,
-    ) -> Result<Arc<dyn ByteSource>, Failure> {
-        let disk_name = disk_member_name(&self.spec.name);
-        let vmdk = self.stream_vmdk(disk_name, package.stream, prepared)?;
-        let ova = Ova::new(self.package_params(image, package), Arc::new(vmdk))?;
-        if let Some(progress) = prepared.progress {
-            ova.settle(progress)?;
-        }
-        Ok(Arc::new(ova))
-    }
-
-    fn ovf(
-        &self,
-        image: &ImageSpec,
-        package: PackageSpec,
-        prepared: &Prepared<'_>,
-    ) -> Result<Vec<Named>, Failure> {
-        let base = stem(&image.name);
-        let vmdk = self.stream_vmdk(disk_member_name(base), package.stream, prepared)?;
-        let params = self.package_params(image, package);
-        let built = Package::new(params, base, Arc::new(vmdk))?;
-        let mut files: Vec<Named> = vec![
-            (image.name.clone(), Arc::new(built.ovf)),
-            (disk_member_name(base), built.disk),
-        ];
-        if let Some(manifest) = built.manifest {
-            files.push((format!("{base}.mf"), manifest));
-        }
-        Ok(files)
-    }
-
-    fn package_params(&self, image: &ImageSpec, package: PackageSpec) -> OvaParams<'_> {
-        OvaParams {
-            name: &self.spec.name,
-            vm: &self.spec.vm,
-            template: self.template.as_deref(),
-            disk_capacity: self.disk.len(),
-            mtime: self.spec.times.default,
-            manifest: package.manifest,
-            digests: self.cache_directory.as_deref().map(|directory| {
-                let key = self.of_image(&self.stamps, image, LIBRARY);
-                DigestStore::new(directory, self.store_id(image), key)
-            }),
-        }
-    }
-
     /// The stores of one image of one config.
     fn store_id(&self, image: &ImageSpec) -> StoreId {
         use std::os::unix::ffi::OsStrExt;
         let config = self.spec.config_path.as_os_str().as_bytes();
         StoreId::of(&[config, image.name.as_bytes()])
-    }
-
-    fn stream_vmdk(
-        &self,
-        extent_name: String,
-        stream: StreamSpec,
-        prepared: &Prepared<'_>,
-    ) -> Result<StreamVmdk, VmdkError> {
-        let form = match (stream.compression, &prepared.index) {
-            (Compression::Stored, _) => GrainForm::Stored,
-            (Compression::Deflate { level }, index) => GrainForm::Deflated {
-                index: index
-                    .clone()
-                    .expect("compressed grains are indexed before their VMDK is made"),
-                level,
-                cache: &self.cache,
-            },
-        };
-        StreamVmdk::new(
-            Arc::clone(&self.disk),
-            &self.data,
-            self.descriptor(extent_name),
-            stream.directory,
-            form,
-        )
-    }
-
-    fn descriptor(&self, extent_name: String) -> DescriptorParams {
-        DescriptorParams {
-            content_id: content_id(&self.content),
-            ids: DiskIds {
-                image: fingerprint::uuid(&self.spec.seed, "VMDK"),
-                modification: fingerprint::content_uuid(&self.content, "VMDK"),
-            },
-            extent_name,
-            adapter: adapter_type(disk_controller(&self.spec.vm, self.template.as_deref())),
-        }
     }
 }
 
@@ -383,7 +275,11 @@ fn file_names(image: &ImageSpec) -> Vec<String> {
                 names.push(format!("{base}.mf"));
             }
         }
-        ImageFormat::Raw { .. } | ImageFormat::Vmdk(_) | ImageFormat::Ova(_) => {}
+        ImageFormat::Raw { .. }
+        | ImageFormat::Vmdk(_)
+        | ImageFormat::Ova(_)
+        | ImageFormat::Vhd(_)
+        | ImageFormat::Vhdx => {}
     }
     names
 }

@@ -33,4 +33,6 @@ mod support;
 mod swap;
 mod tidy;
 mod tree;
+mod vhd;
+mod vhdx;
 mod vmdk;

@@ -11,7 +11,7 @@ use crate::config::raw::RawImage;
 use crate::config::spec::{
     Compression, DEFLATE_LEVEL_DEFAULT, DEFLATE_LEVEL_MAX, DigestAlgorithm, DirectoryPlace,
     ImageFormat, ImageSpec, ManifestPosition, ManifestSpec, PackageSpec, PartitionSpec, StreamSpec,
-    VmdkLayout,
+    VhdLayout, VmdkLayout,
 };
 
 /// NAME_MAX of Linux.
@@ -26,7 +26,14 @@ type RawImages = Spanned<BTreeMap<Spanned<String>, Spanned<RawImage>>>;
 type Resolver = fn(&RawImage, &Asked<'_>) -> Result<ImageFormat>;
 
 /// All formats by name.
-const FORMATS: &[(&str, Resolver)] = &[("raw", raw), ("vmdk", vmdk), ("ova", ova), ("ovf", ovf)];
+const FORMATS: &[(&str, Resolver)] = &[
+    ("raw", raw),
+    ("vmdk", vmdk),
+    ("ova", ova),
+    ("ovf", ovf),
+    ("vhd", vhd),
+    ("vhdx", |_, _| Ok(ImageFormat::Vhdx)),
+];
 
 /// Where a key was typed, if it was.
 type Place = fn(&RawImage) -> Option<Range<usize>>;
@@ -34,7 +41,7 @@ type Place = fn(&RawImage) -> Option<Range<usize>>;
 /// Keys that only some formats have, and which.
 const KEYS: &[(&str, Place, &[&str])] = &[
     ("partition", |raw| span(raw.partition.as_ref()), &["raw"]),
-    ("layout", |raw| span(raw.layout.as_ref()), &["vmdk"]),
+    ("layout", |raw| span(raw.layout.as_ref()), &["vmdk", "vhd"]),
     (
         "grain-directory",
         |raw| span(raw.grain_directory.as_ref()),
@@ -226,6 +233,14 @@ fn ova(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
 
 fn ovf(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     package(raw, asked).map(ImageFormat::Ovf)
+}
+
+fn vhd(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    let layouts = [("dynamic", VhdLayout::Dynamic), ("fixed", VhdLayout::Fixed)];
+    let layout = asked
+        .context
+        .choice("layout", raw.layout.as_ref(), &layouts, &[])?;
+    Ok(ImageFormat::Vhd(layout.unwrap_or(VhdLayout::Dynamic)))
 }
 
 fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {

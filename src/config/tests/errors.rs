@@ -126,9 +126,14 @@ fn keys_and_types() {
             "did you mean \"boot\"?",
         ),
         (
+            "[images]\n'a' = { format = 'vhd', layout = 'monolithic-flat' }\n[[partition]]\n",
+            "lab.toml:2:34: `layout` is \"monolithic-flat\"; expected \"dynamic\" or \"fixed\"",
+            "write layout = \"dynamic\" or \"fixed\"; left out it is \"dynamic\"",
+        ),
+        (
             "[images]\n'a' = { format = 'ova', layout = 'monolithic-flat' }\n[[partition]]\n",
-            "lab.toml:2:34: `layout` belongs to format \"vmdk\", not to \"ova\"",
-            "leave `layout` out, or write format = \"vmdk\"",
+            "lab.toml:2:34: `layout` belongs to format \"vmdk\" or \"vhd\", not to \"ova\"",
+            "leave `layout` out, or write format = \"vmdk\" or \"vhd\"",
         ),
         (
             "[images]\n'a' = { format = 'ova', level = 3 }\n[[partition]]\n",
@@ -378,13 +383,13 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'iso' }",
-            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\" or \"ovf\"",
-            "write format = \"raw\", \"vmdk\", \"ova\" or \"ovf\"",
+            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\" or \"vhdx\"",
+            "write format = \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\" or \"vhdx\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
-            "lab.toml:3:34: `layout` belongs to format \"vmdk\", not to \"raw\"",
-            "leave `layout` out, or write format = \"vmdk\"",
+            "lab.toml:3:34: `layout` belongs to format \"vmdk\" or \"vhd\", not to \"raw\"",
+            "leave `layout` out, or write format = \"vmdk\" or \"vhd\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'vmdk', manifest = 'none' }",

@@ -1,0 +1,62 @@
+//! OVF packages, in a tar or as files.
+
+use std::sync::Arc;
+
+use super::{Failure, Images, Named, Prepared, stem};
+use crate::config::spec::{ImageSpec, PackageSpec};
+use crate::formats::vmdk::deflate::LIBRARY;
+use crate::synth::index_store::DigestStore;
+use crate::synth::ova::{Ova, OvaParams, Package, disk_member_name};
+use crate::synth::source::ByteSource;
+
+impl Images {
+    pub(super) fn ova(
+        &self,
+        image: &ImageSpec,
+        package: PackageSpec,
+        prepared: &Prepared<'_>,
+    ) -> Result<Arc<dyn ByteSource>, Failure> {
+        let disk_name = disk_member_name(&self.spec.name);
+        let vmdk = self.stream_vmdk(disk_name, package.stream, prepared)?;
+        let ova = Ova::new(self.package_params(image, package), Arc::new(vmdk))?;
+        if let Some(progress) = prepared.progress {
+            ova.settle(progress)?;
+        }
+        Ok(Arc::new(ova))
+    }
+
+    pub(super) fn ovf(
+        &self,
+        image: &ImageSpec,
+        package: PackageSpec,
+        prepared: &Prepared<'_>,
+    ) -> Result<Vec<Named>, Failure> {
+        let base = stem(&image.name);
+        let vmdk = self.stream_vmdk(disk_member_name(base), package.stream, prepared)?;
+        let params = self.package_params(image, package);
+        let built = Package::new(params, base, Arc::new(vmdk))?;
+        let mut files: Vec<Named> = vec![
+            (image.name.clone(), Arc::new(built.ovf)),
+            (disk_member_name(base), built.disk),
+        ];
+        if let Some(manifest) = built.manifest {
+            files.push((format!("{base}.mf"), manifest));
+        }
+        Ok(files)
+    }
+
+    pub(super) fn package_params(&self, image: &ImageSpec, package: PackageSpec) -> OvaParams<'_> {
+        OvaParams {
+            name: &self.spec.name,
+            vm: &self.spec.vm,
+            template: self.template.as_deref(),
+            disk_capacity: self.disk.len(),
+            mtime: self.spec.times.default,
+            manifest: package.manifest,
+            digests: self.cache_directory.as_deref().map(|directory| {
+                let key = self.of_image(&self.stamps, image, LIBRARY);
+                DigestStore::new(directory, self.store_id(image), key)
+            }),
+        }
+    }
+}
