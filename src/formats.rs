@@ -7,6 +7,7 @@ pub mod ext4;
 pub mod mbr;
 pub mod mtree;
 pub mod ovf;
+pub mod qcow2;
 pub mod swap;
 pub mod syslinux;
 pub mod tar;
