@@ -21,6 +21,7 @@ pub mod ova;
 pub mod packed_time;
 pub mod partition;
 pub mod plan_error;
+pub mod qcow2;
 mod region;
 pub mod segments;
 pub mod source;

@@ -24,6 +24,7 @@ mod mounted_sources;
 mod os;
 mod ova;
 mod planned;
+mod qcow2;
 mod seed;
 mod served;
 mod support;
