@@ -85,6 +85,7 @@ list_missing() {
     is_for_tests || return 0
     need 7zz 7zip
     need vmdkinfo libvmdk-utils
+    need qcowinfo libqcow-utils
     need xmllint libxml2-utils
     need nginx nginx-light
     need file file

@@ -338,6 +338,7 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
             ("vmdk", Some(layout), None)
         }
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
+        ImageFormat::Qcow2 => ("qcow2", None, None),
     }
 }
 

@@ -525,6 +525,8 @@ pub enum ImageFormat {
     },
     /// A VMDK.
     Vmdk(VmdkLayout),
+    /// A qcow2 of version 3, not compressed.
+    Qcow2,
     /// An OVF package in a tar.
     Ova(PackageSpec),
 }

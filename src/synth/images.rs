@@ -11,6 +11,7 @@ use super::fingerprint::Fingerprint;
 use super::generation::{Generation, Image};
 use super::ova::{Ova, OvaParams, disk_member_name};
 use super::plan_error::PlanError;
+use super::qcow2::Qcow2;
 use super::segments::SegmentMap;
 use super::source::ByteSource;
 use super::vmdk::{
@@ -84,6 +85,10 @@ impl Images<'_> {
             ImageFormat::Raw { partition } => vec![(name, self.raw(partition))],
             ImageFormat::Vmdk(layout) => self.vmdk(name, layout)?,
             ImageFormat::Ova(package) => vec![(name, self.ova(package)?)],
+            ImageFormat::Qcow2 => {
+                let qcow2 = Qcow2::new(Arc::clone(&self.disk), &self.data)?;
+                vec![(name, Arc::new(qcow2))]
+            }
         })
     }
 

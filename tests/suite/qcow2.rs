@@ -18,6 +18,8 @@ use miragefs::synth::qcow2::{Qcow2, Qcow2Error};
 use miragefs::synth::source::{ByteSource, Step};
 use miragefs::units::{to_u64, to_usize};
 
+use crate::images::{export, two_partitions};
+use crate::planned::image;
 use crate::support::{
     FullDisk, MemoryDisk, check_byte_source, read, require_tool, run, run_text, write_to_file,
 };
@@ -398,4 +400,20 @@ fn equal_disks_give_equal_images() {
     let second = qcow2(&mixed());
     assert_eq!(to_usize(first.len()), to_usize(second.len()));
     assert!(read(&first, 0, first.len()) == read(&second, 0, to_u64(to_usize(second.len()))));
+}
+
+#[test]
+fn a_config_has_a_qcow2() {
+    let directory = tempfile::tempdir().unwrap();
+    let images = "'disk.img' = { format = 'raw' }\n'disk.qcow2' = { format = 'qcow2' }";
+    let planned = two_partitions(directory.path(), images);
+    let (raw, qcow2) = (image(&planned, "disk.img"), image(&planned, "disk.qcow2"));
+    check_byte_source(&*qcow2.source);
+    assert_ne!(raw.identity, qcow2.identity);
+    if !require_tool("qemu-img") {
+        return;
+    }
+    let [raw, qcow2] = [raw, qcow2].map(|image| export(directory.path(), &image));
+    check_clean(Path::new(&qcow2));
+    compare(Path::new(&raw), Path::new(&qcow2));
 }

@@ -26,7 +26,12 @@ type RawImages = Spanned<BTreeMap<Spanned<String>, Spanned<RawImage>>>;
 type Resolver = fn(&RawImage, &Asked<'_>) -> Result<ImageFormat>;
 
 /// All formats by name.
-const FORMATS: &[(&str, Resolver)] = &[("raw", raw), ("vmdk", vmdk), ("ova", ova)];
+const FORMATS: &[(&str, Resolver)] = &[
+    ("raw", raw),
+    ("vmdk", vmdk),
+    ("ova", ova),
+    ("qcow2", |_, _| Ok(ImageFormat::Qcow2)),
+];
 
 /// Where a key was typed, if it was.
 type Place = fn(&RawImage) -> Option<Range<usize>>;

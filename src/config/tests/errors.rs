@@ -126,6 +126,11 @@ fn keys_and_types() {
             "did you mean \"boot\"?",
         ),
         (
+            "[images]\n'a' = { format = 'qcow2', compression = 'deflate' }\n[[partition]]\n",
+            "lab.toml:2:41: `compression` belongs to format \"vmdk\" or \"ova\", not to \"qcow2\"",
+            "leave `compression` out, or write format = \"vmdk\" or \"ova\"",
+        ),
+        (
             "[images]\n'a' = { format = 'ova', layout = 'monolithic-flat' }\n[[partition]]\n",
             "lab.toml:2:34: `layout` belongs to format \"vmdk\", not to \"ova\"",
             "leave `layout` out, or write format = \"vmdk\"",
@@ -372,9 +377,9 @@ fn values_out_of_range() {
             "a key stands once in its table; remove one of the two",
         ),
         (
-            "[[partition]]\n[images]\n'a' = { format = 'qcow2' }",
-            "lab.toml:3:18: `format` is \"qcow2\"; expected \"raw\", \"vmdk\" or \"ova\"",
-            "write format = \"raw\", \"vmdk\" or \"ova\"",
+            "[[partition]]\n[images]\n'a' = { format = 'qed' }",
+            "lab.toml:3:18: `format` is \"qed\"; expected \"raw\", \"vmdk\", \"ova\" or \"qcow2\"",
+            "write format = \"raw\", \"vmdk\", \"ova\" or \"qcow2\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
