@@ -11,4 +11,5 @@ pub mod qcow2;
 pub mod swap;
 pub mod syslinux;
 pub mod tar;
+pub mod vdi;
 pub mod vmdk;
