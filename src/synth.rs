@@ -28,4 +28,5 @@ pub mod source;
 pub mod syslinux_config;
 pub mod tree;
 pub mod unit_map;
+pub mod vdi;
 pub mod vmdk;

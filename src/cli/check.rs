@@ -339,6 +339,7 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
         }
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
         ImageFormat::Qcow2 => ("qcow2", None, None),
+        ImageFormat::Vdi => ("vdi", None, None),
     }
 }
 

@@ -527,6 +527,8 @@ pub enum ImageFormat {
     Vmdk(VmdkLayout),
     /// A qcow2 of version 3, not compressed.
     Qcow2,
+    /// A VDI that grows.
+    Vdi,
     /// An OVF package in a tar.
     Ova(PackageSpec),
 }

@@ -14,6 +14,7 @@ use super::plan_error::PlanError;
 use super::qcow2::Qcow2;
 use super::segments::SegmentMap;
 use super::source::ByteSource;
+use super::vdi::{self, Vdi};
 use super::vmdk::{
     DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
     flat_descriptor,
@@ -88,6 +89,11 @@ impl Images<'_> {
             ImageFormat::Qcow2 => {
                 let qcow2 = Qcow2::new(Arc::clone(&self.disk), &self.data)?;
                 vec![(name, Arc::new(qcow2))]
+            }
+            ImageFormat::Vdi => {
+                let ids = vdi::ids(&self.spec.seed, &name, &self.content);
+                let vdi = Vdi::new(Arc::clone(&self.disk), &self.data, ids)?;
+                vec![(name, Arc::new(vdi))]
             }
         })
     }

@@ -31,4 +31,5 @@ mod support;
 mod swap;
 mod tidy;
 mod tree;
+mod vdi;
 mod vmdk;

@@ -31,6 +31,7 @@ const FORMATS: &[(&str, Resolver)] = &[
     ("vmdk", vmdk),
     ("ova", ova),
     ("qcow2", |_, _| Ok(ImageFormat::Qcow2)),
+    ("vdi", |_, _| Ok(ImageFormat::Vdi)),
 ];
 
 /// Where a key was typed, if it was.

@@ -378,8 +378,8 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'qed' }",
-            "lab.toml:3:18: `format` is \"qed\"; expected \"raw\", \"vmdk\", \"ova\" or \"qcow2\"",
-            "write format = \"raw\", \"vmdk\", \"ova\" or \"qcow2\"",
+            "lab.toml:3:18: `format` is \"qed\"; expected \"raw\", \"vmdk\", \"ova\", \"qcow2\" or \"vdi\"",
+            "write format = \"raw\", \"vmdk\", \"ova\", \"qcow2\" or \"vdi\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
