@@ -11,5 +11,6 @@ pub mod qcow2;
 pub mod swap;
 pub mod syslinux;
 pub mod tar;
+pub mod vagrant;
 pub mod vdi;
 pub mod vmdk;
