@@ -96,6 +96,7 @@ list_missing() {
     need bsdtar libarchive-tools
     need mtree mtree-netbsd
     need stress-ng stress-ng
+    need vagrant vagrant
     # The shell has a word of that name.
     [ -x /usr/bin/time ] || missing+=(time)
 }

@@ -28,5 +28,6 @@ pub mod source;
 pub mod syslinux_config;
 pub mod tree;
 pub mod unit_map;
+pub mod vagrant;
 pub mod vdi;
 pub mod vmdk;

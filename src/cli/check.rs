@@ -8,7 +8,8 @@ use super::output::Warning;
 use super::table::{Align, Table};
 use super::{CheckArgs, output};
 use crate::config::spec::{
-    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VmdkLayout,
+    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VagrantProvider,
+    VmdkLayout,
 };
 use crate::synth::generation::{Image, PartitionReport};
 use crate::units::{ByteCount, SECTOR_SIZE};
@@ -82,6 +83,7 @@ struct ImageReport {
     format: &'static str,
     layout: Option<&'static str>,
     manifest: Option<&'static str>,
+    provider: Option<&'static str>,
     size: u64,
     allocated_bytes: u64,
 }
@@ -257,7 +259,11 @@ impl Report {
         ]);
         for image in &self.images {
             let manifest = image.manifest.map(|kind| format!("manifest {kind}"));
-            let detail = image.layout.map(str::to_owned).or(manifest);
+            let detail = image
+                .layout
+                .or(image.provider)
+                .map(str::to_owned)
+                .or(manifest);
             table.row(vec![
                 image.name.clone(),
                 match detail {
@@ -313,6 +319,7 @@ impl ImageReport {
             format,
             layout,
             manifest,
+            provider: provider(spec.format),
             size: image.source.len(),
             allocated_bytes: image.data.data_len(),
         }
@@ -340,6 +347,16 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
         ImageFormat::Qcow2 => ("qcow2", None, None),
         ImageFormat::Vdi => ("vdi", None, None),
+        ImageFormat::Vagrant(_) => ("vagrant", None, None),
+    }
+}
+
+/// Provider of a Vagrant box as it is written in a config.
+fn provider(format: ImageFormat) -> Option<&'static str> {
+    match format {
+        ImageFormat::Vagrant(VagrantProvider::VirtualBox) => Some("virtualbox"),
+        ImageFormat::Vagrant(VagrantProvider::Libvirt) => Some("libvirt"),
+        _ => None,
     }
 }
 

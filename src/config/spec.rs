@@ -529,8 +529,19 @@ pub enum ImageFormat {
     Qcow2,
     /// A VDI that grows.
     Vdi,
+    /// A Vagrant box.
+    Vagrant(VagrantProvider),
     /// An OVF package in a tar.
     Ova(PackageSpec),
+}
+
+/// `provider` of a Vagrant box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VagrantProvider {
+    /// An OVF and a VMDK.
+    VirtualBox,
+    /// A qcow2.
+    Libvirt,
 }
 
 /// `layout` of a VMDK.

@@ -14,12 +14,15 @@ use super::plan_error::PlanError;
 use super::qcow2::Qcow2;
 use super::segments::SegmentMap;
 use super::source::ByteSource;
+use super::vagrant::{self, BoxParams};
 use super::vdi::{self, Vdi};
 use super::vmdk::{
     DescriptorParams, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type, content_id,
     flat_descriptor,
 };
-use crate::config::spec::{ImageFormat, ImageSpec, PackageSpec, Spec, StreamSpec, VmdkLayout};
+use crate::config::spec::{
+    ImageFormat, ImageSpec, PackageSpec, Spec, StreamSpec, VagrantProvider, VmdkLayout,
+};
 
 /// What images are made of.
 pub(super) struct Images<'a> {
@@ -95,6 +98,7 @@ impl Images<'_> {
                 let vdi = Vdi::new(Arc::clone(&self.disk), &self.data, ids)?;
                 vec![(name, Arc::new(vdi))]
             }
+            ImageFormat::Vagrant(provider) => vec![(name, self.vagrant(provider)?)],
         })
     }
 
@@ -141,6 +145,29 @@ impl Images<'_> {
             manifest: package.manifest,
         };
         Ok(Arc::new(Ova::new(params, Arc::new(vmdk))?))
+    }
+
+    fn vagrant(&self, provider: VagrantProvider) -> Result<Arc<dyn ByteSource>, Failure> {
+        let params = BoxParams {
+            name: &self.spec.name,
+            vm: &self.spec.vm,
+            seed: &self.spec.seed,
+            disk_len: self.disk.len(),
+            mtime: self.spec.times.default,
+        };
+        Ok(Arc::new(match provider {
+            VagrantProvider::VirtualBox => {
+                let vmdk = self.stream_vmdk(
+                    vagrant::VMDK_MEMBER_NAME.to_owned(),
+                    PackageSpec::DEFAULT.stream,
+                )?;
+                vagrant::virtualbox(&params, Arc::new(vmdk))?
+            }
+            VagrantProvider::Libvirt => {
+                let qcow2 = Qcow2::new(Arc::clone(&self.disk), &self.data)?;
+                vagrant::libvirt(&params, Arc::new(qcow2))?
+            }
+        }))
     }
 
     fn stream_vmdk(

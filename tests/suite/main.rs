@@ -31,5 +31,6 @@ mod support;
 mod swap;
 mod tidy;
 mod tree;
+mod vagrant;
 mod vdi;
 mod vmdk;

@@ -11,7 +11,7 @@ use crate::config::raw::RawImage;
 use crate::config::spec::{
     Compression, DEFLATE_LEVEL_DEFAULT, DEFLATE_LEVEL_MAX, DigestAlgorithm, DirectoryPlace,
     ImageFormat, ImageSpec, ManifestPosition, ManifestSpec, PackageSpec, PartitionSpec, StreamSpec,
-    VmdkLayout,
+    VagrantProvider, VmdkLayout,
 };
 
 /// NAME_MAX of Linux.
@@ -32,6 +32,7 @@ const FORMATS: &[(&str, Resolver)] = &[
     ("ova", ova),
     ("qcow2", |_, _| Ok(ImageFormat::Qcow2)),
     ("vdi", |_, _| Ok(ImageFormat::Vdi)),
+    ("vagrant", vagrant),
 ];
 
 /// Where a key was typed, if it was.
@@ -58,6 +59,7 @@ const KEYS: &[(&str, Place, &[&str])] = &[
         |raw| span(raw.manifest_position.as_ref()),
         &["ova"],
     ),
+    ("provider", |raw| span(raw.provider.as_ref()), &["vagrant"]),
 ];
 
 fn span<T>(typed: Option<&Spanned<T>>) -> Option<Range<usize>> {
@@ -220,6 +222,18 @@ fn vmdk(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
 
 fn ova(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     package(raw, asked).map(ImageFormat::Ova)
+}
+
+fn vagrant(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    let providers = [
+        ("virtualbox", VagrantProvider::VirtualBox),
+        ("libvirt", VagrantProvider::Libvirt),
+    ];
+    let provider = asked
+        .context
+        .choice("provider", raw.provider.as_ref(), &providers, &[])?
+        .unwrap_or(VagrantProvider::VirtualBox);
+    Ok(ImageFormat::Vagrant(provider))
 }
 
 fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {

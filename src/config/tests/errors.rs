@@ -126,6 +126,16 @@ fn keys_and_types() {
             "did you mean \"boot\"?",
         ),
         (
+            "[images]\n'a' = { format = 'ova', provider = 'libvirt' }\n[[partition]]\n",
+            "lab.toml:2:36: `provider` belongs to format \"vagrant\", not to \"ova\"",
+            "leave `provider` out, or write format = \"vagrant\"",
+        ),
+        (
+            "[images]\n'a' = { format = 'vagrant', provider = 'vmware' }\n[[partition]]\n",
+            "lab.toml:2:40: `provider` is \"vmware\"; expected \"virtualbox\" or \"libvirt\"",
+            "write provider = \"virtualbox\" or \"libvirt\"; left out it is \"virtualbox\"",
+        ),
+        (
             "[images]\n'a' = { format = 'qcow2', compression = 'deflate' }\n[[partition]]\n",
             "lab.toml:2:41: `compression` belongs to format \"vmdk\" or \"ova\", not to \"qcow2\"",
             "leave `compression` out, or write format = \"vmdk\" or \"ova\"",
@@ -378,8 +388,8 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'qed' }",
-            "lab.toml:3:18: `format` is \"qed\"; expected \"raw\", \"vmdk\", \"ova\", \"qcow2\" or \"vdi\"",
-            "write format = \"raw\", \"vmdk\", \"ova\", \"qcow2\" or \"vdi\"",
+            "lab.toml:3:18: `format` is \"qed\"; expected \"raw\", \"vmdk\", \"ova\", \"qcow2\", \"vdi\" or \"vagrant\"",
+            "write format = \"raw\", \"vmdk\", \"ova\", \"qcow2\", \"vdi\" or \"vagrant\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",
