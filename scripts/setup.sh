@@ -86,6 +86,7 @@ list_missing() {
     need 7zz 7zip
     need vmdkinfo libvmdk-utils
     need vhdiinfo libvhdi-utils
+    need qcowinfo libqcow-utils
     need xmllint libxml2-utils
     need nginx nginx-light
     need qemu-x86_64 qemu-user
@@ -97,6 +98,7 @@ list_missing() {
     need bsdtar libarchive-tools
     need mtree mtree-netbsd
     need stress-ng stress-ng
+    need vagrant vagrant
     # The shell has a word of that name.
     [ -x /usr/bin/time ] || missing+=(time)
 }

@@ -8,7 +8,8 @@ use super::output::Warning;
 use super::table::{Align, Table};
 use super::{CheckArgs, output};
 use crate::config::spec::{
-    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VhdLayout, VmdkLayout,
+    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VagrantProvider,
+    VhdLayout, VmdkLayout,
 };
 use crate::synth::generation::{PartitionReport, Planned};
 use crate::units::{ByteCount, SECTOR_SIZE};
@@ -82,6 +83,7 @@ struct ImageReport {
     format: &'static str,
     layout: Option<&'static str>,
     manifest: Option<&'static str>,
+    provider: Option<&'static str>,
     /// `null` until the image is prepared.
     size: Option<u64>,
     /// Only of an image that must be prepared.
@@ -254,7 +256,11 @@ impl Report {
         ]);
         for image in &self.images {
             let manifest = image.manifest.map(|kind| format!("manifest {kind}"));
-            let detail = image.layout.map(str::to_owned).or(manifest);
+            let detail = image
+                .layout
+                .or(image.provider)
+                .map(str::to_owned)
+                .or(manifest);
             table.row(vec![
                 image.name.clone(),
                 match detail {
@@ -351,6 +357,7 @@ impl ImageReport {
             format,
             layout,
             manifest,
+            provider: provider(spec.format),
             size,
             size_at_most: None,
             allocated_bytes: allocated,
@@ -381,6 +388,18 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
         ImageFormat::Vhd(VhdLayout::Dynamic) => ("vhd", Some("dynamic"), None),
         ImageFormat::Vhd(VhdLayout::Fixed) => ("vhd", Some("fixed"), None),
         ImageFormat::Vhdx => ("vhdx", None, None),
+        ImageFormat::Qcow2 => ("qcow2", None, None),
+        ImageFormat::Vdi => ("vdi", None, None),
+        ImageFormat::Vagrant(_) => ("vagrant", None, None),
+    }
+}
+
+/// Provider of a Vagrant box as it is written in a config.
+fn provider(format: ImageFormat) -> Option<&'static str> {
+    match format {
+        ImageFormat::Vagrant(VagrantProvider::VirtualBox) => Some("virtualbox"),
+        ImageFormat::Vagrant(VagrantProvider::Libvirt) => Some("libvirt"),
+        _ => None,
     }
 }
 

@@ -229,6 +229,7 @@ const IMAGE: TableKeys = TableKeys {
         key("level", Shape::Integer),
         key("manifest", Shape::Text),
         key("manifest-position", Shape::Text),
+        key("provider", Shape::Text),
     ],
 };
 

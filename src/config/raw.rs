@@ -193,6 +193,7 @@ pub(crate) struct RawImage {
     pub(crate) level: Option<Spanned<i64>>,
     pub(crate) manifest: Text,
     pub(crate) manifest_position: Text,
+    pub(crate) provider: Text,
 }
 
 /// The value of a variable.

@@ -454,6 +454,12 @@ pub enum ImageFormat {
     },
     /// A VMDK.
     Vmdk(VmdkLayout),
+    /// A qcow2 of version 3, not compressed.
+    Qcow2,
+    /// A VDI that grows.
+    Vdi,
+    /// A Vagrant box.
+    Vagrant(VagrantProvider),
     /// An OVF package in a tar.
     Ova(PackageSpec),
     /// An OVF package as loose files.
@@ -462,6 +468,15 @@ pub enum ImageFormat {
     Vhd(VhdLayout),
     /// Microsoft's VHDX, dynamic.
     Vhdx,
+}
+
+/// `provider` of a Vagrant box.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VagrantProvider {
+    /// An OVF and a VMDK.
+    VirtualBox,
+    /// A qcow2.
+    Libvirt,
 }
 
 /// `layout` of a VMDK.

@@ -126,7 +126,10 @@ impl Images {
             ImageFormat::Raw { .. }
             | ImageFormat::Vmdk(VmdkLayout::MonolithicSparse | VmdkLayout::MonolithicFlat)
             | ImageFormat::Vhd(_)
-            | ImageFormat::Vhdx => return None,
+            | ImageFormat::Vhdx
+            | ImageFormat::Qcow2
+            | ImageFormat::Vdi
+            | ImageFormat::Vagrant(_) => return None,
             ImageFormat::Vmdk(VmdkLayout::StreamOptimized(stream)) => (stream, false),
             ImageFormat::Ova(package) => (
                 package.stream,
@@ -198,6 +201,12 @@ impl Images {
                 let vhd = self.vhd(&name, layout)?;
                 vec![(name, vhd)]
             }
+            ImageFormat::Qcow2 => vec![(name, self.qcow2()?)],
+            ImageFormat::Vdi => {
+                let vdi = self.vdi(&name)?;
+                vec![(name, vdi)]
+            }
+            ImageFormat::Vagrant(provider) => vec![(name, self.vagrant(provider, prepared)?)],
             ImageFormat::Vhdx => {
                 let vhdx = self.vhdx(&name)?;
                 vec![(name, vhdx)]
@@ -279,7 +288,10 @@ fn file_names(image: &ImageSpec) -> Vec<String> {
         | ImageFormat::Vmdk(_)
         | ImageFormat::Ova(_)
         | ImageFormat::Vhd(_)
-        | ImageFormat::Vhdx => {}
+        | ImageFormat::Vhdx
+        | ImageFormat::Qcow2
+        | ImageFormat::Vdi
+        | ImageFormat::Vagrant(_) => {}
     }
     names
 }

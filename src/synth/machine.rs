@@ -118,6 +118,18 @@ pub fn vmx_text(params: &VmxParams<'_>) -> Result<Vec<u8>, MachineError> {
     Ok(hardware.vmx(params).into_bytes())
 }
 
+/// Memory in MiB, and virtual CPUs.
+///
+/// # Errors
+/// [`MachineError`] for what cannot be read of a template.
+pub fn memory_and_cpus(
+    vm: &VmSpec,
+    template: Option<&Template>,
+) -> Result<(u64, u32), MachineError> {
+    let hardware = Hardware::of(vm, template)?;
+    Ok((hardware.memory_mib, hardware.cpus))
+}
+
 /// The controller that the disk will hang on; it decides about a VMDK's adapter type and geometry. NVMe counts as SATA.
 #[must_use]
 pub fn disk_controller(vm: &VmSpec, template: Option<&Template>) -> DiskController {

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod conformance;
+mod full_disk;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 pub(crate) use conformance::check_byte_source;
+pub(crate) use full_disk::FullDisk;
 use miragefs::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
 use miragefs::units::{to_u64, to_usize};
 

@@ -11,7 +11,7 @@ use crate::config::raw::RawImage;
 use crate::config::spec::{
     Compression, DEFLATE_LEVEL_DEFAULT, DEFLATE_LEVEL_MAX, DigestAlgorithm, DirectoryPlace,
     ImageFormat, ImageSpec, ManifestPosition, ManifestSpec, PackageSpec, PartitionSpec, StreamSpec,
-    VhdLayout, VmdkLayout,
+    VagrantProvider, VhdLayout, VmdkLayout,
 };
 
 /// NAME_MAX of Linux.
@@ -33,6 +33,9 @@ const FORMATS: &[(&str, Resolver)] = &[
     ("ovf", ovf),
     ("vhd", vhd),
     ("vhdx", |_, _| Ok(ImageFormat::Vhdx)),
+    ("qcow2", |_, _| Ok(ImageFormat::Qcow2)),
+    ("vdi", |_, _| Ok(ImageFormat::Vdi)),
+    ("vagrant", vagrant),
 ];
 
 /// Where a key was typed, if it was.
@@ -67,6 +70,7 @@ const KEYS: &[(&str, Place, &[&str])] = &[
         |raw| span(raw.manifest_position.as_ref()),
         &["ova"],
     ),
+    ("provider", |raw| span(raw.provider.as_ref()), &["vagrant"]),
 ];
 
 fn span<T>(typed: Option<&Spanned<T>>) -> Option<Range<usize>> {
@@ -241,6 +245,18 @@ fn vhd(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
         .context
         .choice("layout", raw.layout.as_ref(), &layouts, &[])?;
     Ok(ImageFormat::Vhd(layout.unwrap_or(VhdLayout::Dynamic)))
+}
+
+fn vagrant(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    let providers = [
+        ("virtualbox", VagrantProvider::VirtualBox),
+        ("libvirt", VagrantProvider::Libvirt),
+    ];
+    let provider = asked
+        .context
+        .choice("provider", raw.provider.as_ref(), &providers, &[])?
+        .unwrap_or(VagrantProvider::VirtualBox);
+    Ok(ImageFormat::Vagrant(provider))
 }
 
 fn package(raw: &RawImage, asked: &Asked<'_>) -> Result<PackageSpec> {

@@ -383,8 +383,8 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'iso' }",
-            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\" or \"vhdx\"",
-            "write format = \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\" or \"vhdx\"",
+            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\", \"vhdx\", \"qcow2\", \"vdi\" or \"vagrant\"",
+            "write format = \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\", \"vhdx\", \"qcow2\", \"vdi\" or \"vagrant\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",

@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::{Failure, Images};
 use crate::config::spec::VhdLayout;
 use crate::synth::fingerprint;
+use crate::synth::qcow2::Qcow2;
 use crate::synth::source::ByteSource;
+use crate::synth::vdi::{self, Vdi};
 use crate::synth::vhd::{DynamicVhd, VhdParams, fixed_vhd};
 use crate::synth::vhdx::{Vhdx, VhdxParams};
 
@@ -38,6 +40,15 @@ impl Images {
         };
         let disk = Arc::clone(&self.disk);
         Ok(Arc::new(Vhdx::new(disk, &self.data, params)?))
+    }
+
+    pub(super) fn qcow2(&self) -> Result<Arc<dyn ByteSource>, Failure> {
+        Ok(Arc::new(Qcow2::new(Arc::clone(&self.disk), &self.data)?))
+    }
+
+    pub(super) fn vdi(&self, name: &str) -> Result<Arc<dyn ByteSource>, Failure> {
+        let ids = vdi::ids(&self.spec.seed, name, &self.content);
+        Ok(Arc::new(Vdi::new(Arc::clone(&self.disk), &self.data, ids)?))
     }
 
     /// An identifier that depends on the seed, `purpose` and `name`.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::{Failure, Images, Named, Prepared, stem};
-use crate::config::spec::{ImageSpec, PackageSpec};
+use crate::config::spec::{ImageSpec, PackageSpec, VagrantProvider};
 use crate::formats::vmdk::deflate::LIBRARY;
 use crate::synth::index_store::DigestStore;
 use crate::synth::ova::{Ova, OvaParams, Package, disk_member_name};
 use crate::synth::source::ByteSource;
+use crate::synth::vagrant::{self, BoxParams};
 
 impl Images {
     pub(super) fn ova(
@@ -43,6 +44,29 @@ impl Images {
             files.push((format!("{base}.mf"), manifest));
         }
         Ok(files)
+    }
+
+    pub(super) fn vagrant(
+        &self,
+        provider: VagrantProvider,
+        prepared: &Prepared<'_>,
+    ) -> Result<Arc<dyn ByteSource>, Failure> {
+        let params = BoxParams {
+            name: &self.spec.name,
+            vm: &self.spec.vm,
+            template: self.template.as_deref(),
+            seed: &self.spec.seed,
+            disk_len: self.disk.len(),
+            mtime: self.spec.times.default,
+        };
+        Ok(Arc::new(match provider {
+            VagrantProvider::VirtualBox => {
+                let name = vagrant::VMDK_MEMBER_NAME.to_owned();
+                let vmdk = self.stream_vmdk(name, PackageSpec::DEFAULT.stream, prepared)?;
+                vagrant::virtualbox(&params, Arc::new(vmdk))?
+            }
+            VagrantProvider::Libvirt => vagrant::libvirt(&params, self.qcow2()?)?,
+        }))
     }
 
     pub(super) fn package_params(&self, image: &ImageSpec, package: PackageSpec) -> OvaParams<'_> {
