@@ -71,6 +71,7 @@ fn plan(workspace: &Path, cache_len: u64) -> Planned {
         cache: Arc::new(BlockCache::new(cache_len)),
         config_mtime: 0,
         skip_unreadable: false,
+        mountpoint: None,
         cache_directory: None,
         progress: None,
     };

@@ -385,6 +385,7 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
         }
         ImageFormat::Ova(package) => ("ova", None, Some(manifest(package))),
         ImageFormat::Ovf(package) => ("ovf", None, Some(manifest(package))),
+        ImageFormat::Vmx { .. } => ("vmx", None, None),
         ImageFormat::Vhd(VhdLayout::Dynamic) => ("vhd", Some("dynamic"), None),
         ImageFormat::Vhd(VhdLayout::Fixed) => ("vhd", Some("fixed"), None),
         ImageFormat::Vhdx => ("vhdx", None, None),

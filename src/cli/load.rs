@@ -36,12 +36,14 @@ impl LoadedPlan {
 }
 
 /// What a command asks of the plan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct LoadOptions {
     /// Bytes of memory for computed blocks.
     pub(super) cache_size: u64,
     /// Whether what cannot be read is left out with a warning.
     pub(super) skip_unreadable: bool,
+    /// Where the images will be.
+    pub(super) mountpoint: Option<PathBuf>,
 }
 
 impl LoadOptions {
@@ -50,6 +52,7 @@ impl LoadOptions {
         Self {
             cache_size: parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed"),
             skip_unreadable,
+            mountpoint: None,
         }
     }
 }
@@ -72,6 +75,7 @@ pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliE
         cache: Arc::new(BlockCache::new(asked.cache_size)),
         config_mtime: newest_mtime(&files),
         skip_unreadable: asked.skip_unreadable,
+        mountpoint: asked.mountpoint,
         cache_directory: cache_directory(),
         progress: Some(Arc::clone(&progress)),
     };

@@ -241,6 +241,8 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
     let asked = LoadOptions {
         cache_size: plan.cache_size,
         skip_unreadable: plan.skip_unreadable,
+        // One that is not there is found out later, with a better message.
+        mountpoint: plan.mountpoint.canonicalize().ok(),
     };
     let loaded = load::load(&plan.config, asked)?;
     let sources = loaded.sources();

@@ -362,6 +362,17 @@ pub enum ConfigErrorKind {
     /// No images.
     #[error("[images] names no image")]
     NoImages,
+    /// A machine without a disk that it could use.
+    #[error("a VMX needs a VMDK in [images] whose grains are not compressed")]
+    NoVmdk,
+    /// A disk of a VMX that is none of the VMDKs.
+    #[error("`disk` is \"{name}\", which is no VMDK of [images] that a VMX can use")]
+    UnknownVmdk {
+        /// As typed.
+        name: String,
+        /// The VMDKs there are.
+        known: Vec<String>,
+    },
     /// A key of another format.
     #[error("`{key}` belongs to format {}, not to \"{format}\"", listed(owners))]
     KeyOfOtherFormat {

@@ -89,6 +89,13 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
         Kind::KeyOfOtherFormat { key, owners, .. } => {
             format!("leave `{key}` out, or write format = {}", listed(owners))
         }
+        Kind::NoVmdk => {
+            "add \"disk.vmdk\" = { format = \"vmdk\" }; VMware runs no streamOptimized disk".to_owned()
+        }
+        Kind::UnknownVmdk { name, known } => match nearest(name, known.iter().map(String::as_str)) {
+            Some(name) => format!("did you mean \"{name}\"?"),
+            None => format!("there are {}; leave `disk` out for the first", known.join(", ")),
+        },
         Kind::KeyNeeds { key, needs } => format!("leave `{key}` out, or write {needs}"),
         Kind::UnknownPartition { label, known, .. } => {
             match nearest(label, known.iter().map(String::as_str)) {

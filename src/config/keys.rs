@@ -223,6 +223,7 @@ const IMAGE: TableKeys = TableKeys {
     keys: &[
         key("format", Shape::Text),
         key("partition", Shape::Text),
+        key("disk", Shape::Text),
         key("layout", Shape::Text),
         key("grain-directory", Shape::Text),
         key("compression", Shape::Text),

@@ -187,6 +187,7 @@ pub(crate) struct RawNetwork {
 pub(crate) struct RawImage {
     pub(crate) format: Text,
     pub(crate) partition: Text,
+    pub(crate) disk: Text,
     pub(crate) layout: Text,
     pub(crate) grain_directory: Text,
     pub(crate) compression: Text,

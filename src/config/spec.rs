@@ -464,6 +464,11 @@ pub enum ImageFormat {
     Ova(PackageSpec),
     /// An OVF package as loose files.
     Ovf(PackageSpec),
+    /// A machine for VMware around another image.
+    Vmx {
+        /// That image, a VMDK that is not compressed, by its index in [`Spec::images`].
+        disk: usize,
+    },
     /// Microsoft's VHD.
     Vhd(VhdLayout),
     /// Microsoft's VHDX, dynamic.

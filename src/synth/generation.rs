@@ -107,6 +107,8 @@ pub struct PlanOptions {
     pub config_mtime: i64,
     /// Whether files and directories that cannot be read are left out with a warning; else they are mistakes.
     pub skip_unreadable: bool,
+    /// Where the images will be, absolute: a VMX names its disk by it. Without it by the bare name.
+    pub mountpoint: Option<PathBuf>,
     /// Where indexes are kept between mounts; `None` keeps none.
     pub cache_directory: Option<PathBuf>,
     /// Where to tell how far the scan of the sources is.
@@ -213,6 +215,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
             .max(options.config_mtime)
             .max(template_mtime),
         cache: Arc::clone(&options.cache),
+        mountpoint: options.mountpoint.clone(),
         cache_directory: options.cache_directory.clone(),
     };
     let (generation, spec_of_image) = images.plan()?;

@@ -17,13 +17,14 @@ use super::fingerprint::Fingerprint;
 use super::generation::{Generation, Image};
 use super::grain_index::{GrainIndex, IndexProgress};
 use super::index_store::{GrainStore, StoreId};
-use super::machine::Template;
-use super::ova::disk_member_name;
+use super::machine::{MachineError, Template};
+use super::ova::{OvaError, disk_member_name};
 use super::pending::{PendingImage, Prepare, PrepareError};
 use super::plan_error::PlanError;
 use super::segments::SegmentMap;
 use super::source::{ByteSource, ReadError};
 use super::unit_map::UnitMap;
+use super::vagrant::BoxError;
 use super::vmdk::{StreamVmdk, VmdkError};
 use crate::config::spec::{
     Compression, ImageFormat, ImageSpec, ManifestPosition, Spec, VmdkLayout,
@@ -51,6 +52,8 @@ pub(super) struct Images {
     /// Modification time of the images, seconds since 1970.
     pub(super) mtime: i64,
     pub(super) cache: Arc<BlockCache>,
+    /// Where the images will be, for what names another one.
+    pub(super) mountpoint: Option<PathBuf>,
     /// Where indexes are kept.
     pub(super) cache_directory: Option<PathBuf>,
 }
@@ -99,6 +102,7 @@ impl Images {
             }
             let failed = |reason: Failure| PlanError::Image {
                 name: image.name.clone(),
+                hint: hint(&*reason),
                 reason: reason.to_string(),
             };
             if let Some(needs) = self.needs(image) {
@@ -125,6 +129,7 @@ impl Images {
         let (stream, digest) = match image.format {
             ImageFormat::Raw { .. }
             | ImageFormat::Vmdk(VmdkLayout::MonolithicSparse | VmdkLayout::MonolithicFlat)
+            | ImageFormat::Vmx { .. }
             | ImageFormat::Vhd(_)
             | ImageFormat::Vhdx
             | ImageFormat::Qcow2
@@ -197,6 +202,7 @@ impl Images {
             ImageFormat::Vmdk(layout) => self.vmdk(name, layout, prepared)?,
             ImageFormat::Ova(package) => vec![(name, self.ova(image, package, prepared)?)],
             ImageFormat::Ovf(package) => self.ovf(image, package, prepared)?,
+            ImageFormat::Vmx { disk } => vec![(name, self.vmx(disk)?)],
             ImageFormat::Vhd(layout) => {
                 let vhd = self.vhd(&name, layout)?;
                 vec![(name, vhd)]
@@ -230,6 +236,19 @@ impl Images {
         let config = self.spec.config_path.as_os_str().as_bytes();
         StoreId::of(&[config, image.name.as_bytes()])
     }
+}
+
+/// What to do about a failure.
+fn hint(failure: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let machine = failure.downcast_ref::<MachineError>().or_else(|| {
+        match (failure.downcast_ref(), failure.downcast_ref()) {
+            (Some(OvaError::Machine(error)), _) | (_, Some(BoxError::Machine(error))) => {
+                Some(error)
+            }
+            _ => None,
+        }
+    });
+    machine.map(MachineError::hint)
 }
 
 /// The work for one image.
@@ -287,6 +306,7 @@ fn file_names(image: &ImageSpec) -> Vec<String> {
         ImageFormat::Raw { .. }
         | ImageFormat::Vmdk(_)
         | ImageFormat::Ova(_)
+        | ImageFormat::Vmx { .. }
         | ImageFormat::Vhd(_)
         | ImageFormat::Vhdx
         | ImageFormat::Qcow2

@@ -86,6 +86,8 @@ pub enum PlanError {
         name: String,
         /// The limit that it hit.
         reason: String,
+        /// What to do about it, if that is known.
+        hint: Option<String>,
     },
     /// A file that belongs to an image has the name of another one.
     #[error(
@@ -116,6 +118,7 @@ impl PlanError {
                 reason: SwapError::TooSmall { .. },
                 ..
             } => Some("make the disk larger, or the partitions before it smaller".to_owned()),
+            Self::Image { hint, .. } => hint.clone(),
             Self::ImageClash { .. } => Some(
                 "give one of the two images another name; the other file follows the image's"
                     .to_owned(),

@@ -69,6 +69,7 @@ impl Lab {
             cache: Arc::new(BlockCache::new(8 << 20)),
             config_mtime: 0,
             skip_unreadable: false,
+            mountpoint: None,
             cache_directory: Some(self.cache()),
             progress: None,
         };

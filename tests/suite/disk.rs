@@ -106,6 +106,7 @@ fn options() -> PlanOptions {
         cache: Arc::new(BlockCache::new(4 << 20)),
         config_mtime: TIMES.default,
         skip_unreadable: false,
+        mountpoint: None,
         cache_directory: None,
         progress: None,
     }

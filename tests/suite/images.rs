@@ -5,6 +5,7 @@ use std::path::Path;
 use miragefs::config::{self, Environment};
 use miragefs::synth::generation::{Image, Planned};
 
+use crate::mounted::{Workspace, output, require_fuse, stderr};
 use crate::planned::{image, plan_text};
 use crate::support::conformance::check_byte_source;
 use crate::support::{read, require_tool, run, run_text, write_to_file};
@@ -116,4 +117,52 @@ fn companions_do_not_hide_images() {
         "image `a.vmdk`: its other file would be called `a-flat.vmdk`, and there is one of that name"
     );
     assert!(error.hint().unwrap().contains("another name"));
+}
+
+/// In a mount the disk is named so that a copy of the VMX elsewhere finds it; exported, the two lie side by side.
+#[test]
+fn a_vmx_finds_its_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let images = "'lab.vmx' = { format = 'vmx', disk = 'b.vmdk' }\n'a.vmdk' = { format = 'vmdk' }\n\
+                  'b.vmdk' = { format = 'vmdk', layout = 'monolithic-flat' }";
+    let planned = two_partitions(directory.path(), images);
+    let vmx = image(&planned, "lab.vmx").source.clone();
+    check_byte_source(&*vmx);
+    let text = String::from_utf8(read(&*vmx, 0, vmx.len())).unwrap();
+    assert!(text.contains("scsi0:0.fileName = \"b.vmdk\"\n"), "{text}");
+    if !require_fuse() {
+        return;
+    }
+    let workspace = Workspace::new();
+    let config = "[[partition]]\nsize = '16MiB'\n[images]\n'disk.vmdk' = { format = 'vmdk' }\n\
+                  'lab.vmx' = { format = 'vmx' }\n";
+    std::fs::write(workspace.config(), config).unwrap();
+    let mounted = output(&mut workspace.mount_command());
+    assert_eq!(mounted.status.code(), Some(0), "{}", stderr(&mounted));
+    let mountpoint = workspace.mountpoint().canonicalize().unwrap();
+    let text = std::fs::read_to_string(mountpoint.join("lab.vmx")).unwrap();
+    let disk = mountpoint.join("disk.vmdk");
+    let line = format!("scsi0:0.fileName = \"{}\"\n", disk.display());
+    assert!(text.contains(&line), "{text}");
+    assert!(
+        text.contains("scsi0:0.mode = \"independent-nonpersistent\"\n"),
+        "{text}"
+    );
+    assert_eq!(workspace.unmount().status.code(), Some(0));
+}
+
+#[test]
+fn a_machine_that_no_vmx_can_be_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("lab.toml");
+    let text = "[vm]\nmemory = '1022MiB'\n[images]\n'a.vmx' = { format = 'vmx' }\n'a.vmdk' = { format = 'vmdk' }\n\
+                [[partition]]\nsize = '16MiB'\n";
+    let loaded = config::load_text(text.to_owned(), &config, &Environment::default()).unwrap();
+    let errors = crate::planned::try_plan(&loaded.spec).err().unwrap();
+    let error = &errors.errors()[0];
+    assert_eq!(
+        error.to_string(),
+        "image `a.vmx`: memory of 1022 MiB: a VMX takes multiples of 4 MiB only"
+    );
+    assert_eq!(error.hint().as_deref(), Some("write memory = \"1024MiB\""));
 }

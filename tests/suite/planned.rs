@@ -65,6 +65,7 @@ pub(crate) fn try_plan(spec: &Spec) -> Result<Planned, PlanErrors> {
         cache: Arc::new(BlockCache::new(8 << 20)),
         config_mtime: 0,
         skip_unreadable: false,
+        mountpoint: None,
         cache_directory: None,
         progress: None,
     };

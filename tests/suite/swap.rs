@@ -196,6 +196,7 @@ fn a_rest_too_small_for_an_area_is_an_error() {
         cache: std::sync::Arc::new(BlockCache::new(1 << 20)),
         config_mtime: 0,
         skip_unreadable: false,
+        mountpoint: None,
         cache_directory: None,
         progress: None,
     };

@@ -31,6 +31,7 @@ const FORMATS: &[(&str, Resolver)] = &[
     ("vmdk", vmdk),
     ("ova", ova),
     ("ovf", ovf),
+    ("vmx", vmx),
     ("vhd", vhd),
     ("vhdx", |_, _| Ok(ImageFormat::Vhdx)),
     ("qcow2", |_, _| Ok(ImageFormat::Qcow2)),
@@ -44,6 +45,7 @@ type Place = fn(&RawImage) -> Option<Range<usize>>;
 /// Keys that only some formats have, and which.
 const KEYS: &[(&str, Place, &[&str])] = &[
     ("partition", |raw| span(raw.partition.as_ref()), &["raw"]),
+    ("disk", |raw| span(raw.disk.as_ref()), &["vmx"]),
     ("layout", |raw| span(raw.layout.as_ref()), &["vmdk", "vhd"]),
     (
         "grain-directory",
@@ -80,6 +82,9 @@ fn span<T>(typed: Option<&Spanned<T>>) -> Option<Range<usize>> {
 /// What resolving one image's table may look at.
 struct Asked<'a> {
     context: &'a Context<'a>,
+    /// All images in the order of typing, and where the one at hand was typed.
+    images: &'a [(Spanned<String>, Spanned<RawImage>)],
+    span: Range<usize>,
     partitions: &'a [PartitionSpec],
 }
 
@@ -94,16 +99,18 @@ pub(super) fn resolve(
     if raw.get_ref().is_empty() {
         return Err(context.error(&raw.span(), ConfigErrorKind::NoImages));
     }
-    let asked = Asked {
-        context,
-        partitions,
-    };
     // Positions grow with the order of typing, which the map has lost.
     let mut typed: Vec<_> = raw.into_inner().into_iter().collect();
     typed.sort_by_key(|(name, _)| name.span().start);
     typed
         .iter()
         .map(|(name, image)| {
+            let asked = Asked {
+                context,
+                images: &typed,
+                span: image.span(),
+                partitions,
+            };
             Ok(ImageSpec {
                 name: image_name(name, context)?,
                 format: format(image, &asked)?,
@@ -237,6 +244,39 @@ fn ova(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
 
 fn ovf(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     package(raw, asked).map(ImageFormat::Ovf)
+}
+
+fn vmx(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
+    let text = |typed: &Option<Spanned<String>>, word| {
+        typed.as_ref().is_some_and(|typed| typed.get_ref() == word)
+    };
+    let vmdks: Vec<(usize, &String)> = asked
+        .images
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, image))| {
+            let image = image.get_ref();
+            text(&image.format, "vmdk") && !text(&image.layout, "stream-optimized")
+        })
+        .map(|(index, (name, _))| (index, name.get_ref()))
+        .collect();
+    let Some((first, _)) = vmdks.first() else {
+        return Err(asked.context.error(&asked.span, ConfigErrorKind::NoVmdk));
+    };
+    let Some(typed) = &raw.disk else {
+        return Ok(ImageFormat::Vmx { disk: *first });
+    };
+    let found = vmdks.iter().find(|(_, name)| *name == typed.get_ref());
+    match found {
+        Some((disk, _)) => Ok(ImageFormat::Vmx { disk: *disk }),
+        None => Err(asked.context.error(
+            &typed.span(),
+            ConfigErrorKind::UnknownVmdk {
+                name: typed.get_ref().clone(),
+                known: vmdks.iter().map(|(_, name)| (*name).clone()).collect(),
+            },
+        )),
+    }
 }
 
 fn vhd(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {

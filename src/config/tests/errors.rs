@@ -121,6 +121,16 @@ fn keys_and_types() {
             "leave `level` out, or write layout = \"stream-optimized\"",
         ),
         (
+            "[[partition]]\n[images]\n'a' = { format = 'vmx' }\n'b' = { format = 'vmdk', layout = 'stream-optimized' }",
+            "lab.toml:3:7: a VMX needs a VMDK in [images] whose grains are not compressed",
+            "add \"disk.vmdk\" = { format = \"vmdk\" }; VMware runs no streamOptimized disk",
+        ),
+        (
+            "[[partition]]\n[images]\n'a' = { format = 'vmx', disk = 'disk.vdmk' }\n'disk.vmdk' = { format = 'vmdk' }",
+            "lab.toml:3:32: `disk` is \"disk.vdmk\", which is no VMDK of [images] that a VMX can use",
+            "did you mean \"disk.vmdk\"?",
+        ),
+        (
             "[images]\n'a' = { format = 'raw', partition = 'boto' }\n[[partition]]\nlabel = 'boot'\n",
             "lab.toml:2:37: `partition` is \"boto\", which is no partition's label",
             "did you mean \"boot\"?",
@@ -383,8 +393,8 @@ fn values_out_of_range() {
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'iso' }",
-            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\", \"vhdx\", \"qcow2\", \"vdi\" or \"vagrant\"",
-            "write format = \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vhd\", \"vhdx\", \"qcow2\", \"vdi\" or \"vagrant\"",
+            "lab.toml:3:18: `format` is \"iso\"; expected \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vmx\", \"vhd\", \"vhdx\", \"qcow2\", \"vdi\" or \"vagrant\"",
+            "write format = \"raw\", \"vmdk\", \"ova\", \"ovf\", \"vmx\", \"vhd\", \"vhdx\", \"qcow2\", \"vdi\" or \"vagrant\"",
         ),
         (
             "[[partition]]\n[images]\n'a' = { format = 'raw', layout = 'stream-optimized' }",

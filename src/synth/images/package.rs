@@ -6,7 +6,9 @@ use super::{Failure, Images, Named, Prepared, stem};
 use crate::config::spec::{ImageSpec, PackageSpec, VagrantProvider};
 use crate::formats::vmdk::deflate::LIBRARY;
 use crate::synth::index_store::DigestStore;
+use crate::synth::machine::{VmxParams, vmx_text};
 use crate::synth::ova::{Ova, OvaParams, Package, disk_member_name};
+use crate::synth::segments::SegmentMap;
 use crate::synth::source::ByteSource;
 use crate::synth::vagrant::{self, BoxParams};
 
@@ -44,6 +46,31 @@ impl Images {
             files.push((format!("{base}.mf"), manifest));
         }
         Ok(files)
+    }
+
+    /// A machine around image number `disk`, a VMDK, which VMware may not write to.
+    pub(super) fn vmx(&self, disk: usize) -> Result<Arc<dyn ByteSource>, Failure> {
+        let disk = self.spec.images.get(disk);
+        let disk_name = &disk.expect("a VMX names an image of its config").name;
+        let disk_path = match &self.mountpoint {
+            // Beside it, where both are copied to.
+            None => disk_name.clone(),
+            Some(mountpoint) => {
+                let path = mountpoint.join(disk_name);
+                path.into_os_string().into_string().map_err(|path| {
+                    format!("mount point {}: a VMX holds UTF-8 only", path.display())
+                })?
+            }
+        };
+        let text = vmx_text(&VmxParams {
+            name: &self.spec.name,
+            vm: &self.spec.vm,
+            template: self.template.as_deref(),
+            disk_path: &disk_path,
+        })?;
+        let mut map = SegmentMap::new();
+        map.push_bytes("VMX", "VMX", text.into());
+        Ok(Arc::new(map))
     }
 
     pub(super) fn vagrant(
