@@ -150,14 +150,6 @@ pub enum ConfigErrorKind {
         /// The table that needs it.
         table: &'static str,
     },
-    /// Part of the config's language, but not built yet.
-    #[error("{what} is not supported yet")]
-    NotSupportedYet {
-        /// A key, or a key with its value.
-        what: String,
-        /// What is supported.
-        works: String,
-    },
     /// A word that is none of the known ones.
     #[error("`{key}` is \"{value}\"; expected {}", listed(known))]
     UnknownValue {

@@ -40,7 +40,6 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
             _ => format!("write a smaller number; {}", note(key)),
         },
         Kind::MissingKey { key, table } => missing_key(key, table).to_owned(),
-        Kind::NotSupportedYet { works, .. } => works.clone(),
         Kind::UnknownValue { key, value, known } => unknown_value(key, value, known),
         Kind::Size { reason, .. } => size(reason),
         Kind::FractionalSize { text, .. } => fractional_size(text),

@@ -112,13 +112,12 @@ impl<'a> Context<'a> {
         ))
     }
 
-    /// One of the words of `known`, else of `later`, which are not supported yet; `None` if nothing was typed.
+    /// One of the words of `known`; `None` if nothing was typed.
     fn choice<T: Clone>(
         &self,
         key: &'static str,
         typed: Option<&Spanned<String>>,
         known: &[(&'static str, T)],
-        later: &[&'static str],
     ) -> Result<Option<T>> {
         let Some(typed) = typed else {
             return Ok(None);
@@ -127,18 +126,10 @@ impl<'a> Context<'a> {
         if let Some((_, value)) = known.iter().find(|(word, _)| word == text) {
             return Ok(Some(value.clone()));
         }
-        let words: Vec<_> = known.iter().map(|(word, _)| *word).collect();
-        let kind = if later.contains(&text.as_str()) {
-            ConfigErrorKind::NotSupportedYet {
-                what: format!("{key} = \"{text}\""),
-                works: format!("supported: \"{}\"", words.join("\", \"")),
-            }
-        } else {
-            ConfigErrorKind::UnknownValue {
-                key,
-                value: text.clone(),
-                known: words,
-            }
+        let kind = ConfigErrorKind::UnknownValue {
+            key,
+            value: text.clone(),
+            known: known.iter().map(|(word, _)| *word).collect(),
         };
         Err(self.error(&typed.span(), kind))
     }

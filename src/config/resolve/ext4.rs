@@ -108,7 +108,7 @@ pub(super) fn ext4(typed: Option<&Spanned<RawExt4>>, context: &Context<'_>) -> R
         ("modern", FeatureSet::Modern),
         ("compat", FeatureSet::Compat),
     ];
-    let features = context.choice("features", raw.features.as_ref(), &sets, &[])?;
+    let features = context.choice("features", raw.features.as_ref(), &sets)?;
     let block_size = one_of(raw.block_size.as_ref(), "block-size", &BLOCK_SIZES, context)?;
     let block_size = block_size.unwrap_or(Ext4Spec::DEFAULT.block_size);
     let inode_size = one_of(raw.inode_size.as_ref(), "inode-size", &INODE_SIZES, context)?;

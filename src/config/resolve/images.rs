@@ -164,7 +164,7 @@ fn format(image: &Spanned<RawImage>, asked: &Asked<'_>) -> Result<ImageFormat> {
         .map(|(name, resolver)| (*name, (*name, *resolver)))
         .collect();
     let (format, resolver) = context
-        .choice("format", Some(typed), &formats, &[])?
+        .choice("format", Some(typed), &formats)?
         .expect("the key is there");
     for (key, place, owners) in KEYS {
         if let (Some(span), false) = (place(raw), owners.contains(&format)) {
@@ -216,7 +216,7 @@ fn vmdk(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     ];
     let layout = asked
         .context
-        .choice("layout", raw.layout.as_ref(), &layouts, &[])?
+        .choice("layout", raw.layout.as_ref(), &layouts)?
         .unwrap_or(Named::Sparse);
     let stream_only = [
         ("grain-directory", span(raw.grain_directory.as_ref())),
@@ -283,7 +283,7 @@ fn vhd(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     let layouts = [("dynamic", VhdLayout::Dynamic), ("fixed", VhdLayout::Fixed)];
     let layout = asked
         .context
-        .choice("layout", raw.layout.as_ref(), &layouts, &[])?;
+        .choice("layout", raw.layout.as_ref(), &layouts)?;
     Ok(ImageFormat::Vhd(layout.unwrap_or(VhdLayout::Dynamic)))
 }
 
@@ -294,7 +294,7 @@ fn vagrant(raw: &RawImage, asked: &Asked<'_>) -> Result<ImageFormat> {
     ];
     let provider = asked
         .context
-        .choice("provider", raw.provider.as_ref(), &providers, &[])?
+        .choice("provider", raw.provider.as_ref(), &providers)?
         .unwrap_or(VagrantProvider::VirtualBox);
     Ok(ImageFormat::Vagrant(provider))
 }
@@ -313,21 +313,11 @@ fn stream(raw: &RawImage, asked: &Asked<'_>) -> Result<StreamSpec> {
         ("front", DirectoryPlace::Front),
     ];
     let directory = context
-        .choice(
-            "grain-directory",
-            raw.grain_directory.as_ref(),
-            &places,
-            &[],
-        )?
+        .choice("grain-directory", raw.grain_directory.as_ref(), &places)?
         .unwrap_or(DirectoryPlace::Footer);
     let compressions = [("stored", false), ("deflate", true)];
     let deflate = context
-        .choice(
-            "compression",
-            raw.compression.as_ref(),
-            &compressions,
-            &["deflate"],
-        )?
+        .choice("compression", raw.compression.as_ref(), &compressions)?
         .unwrap_or(false);
     let compression = match (&raw.level, deflate) {
         (Some(typed), false) => {
@@ -360,7 +350,7 @@ fn manifest(raw: &RawImage, asked: &Asked<'_>) -> Result<Option<ManifestSpec>> {
         ("none", None),
     ];
     let algorithm = context
-        .choice("manifest", raw.manifest.as_ref(), &algorithms, &[])?
+        .choice("manifest", raw.manifest.as_ref(), &algorithms)?
         .unwrap_or(Some(DigestAlgorithm::Sha256));
     let positions = [
         ("last", ManifestPosition::Last),
@@ -368,7 +358,7 @@ fn manifest(raw: &RawImage, asked: &Asked<'_>) -> Result<Option<ManifestSpec>> {
     ];
     let typed = raw.manifest_position.as_ref();
     let position = context
-        .choice("manifest-position", typed, &positions, &[])?
+        .choice("manifest-position", typed, &positions)?
         .unwrap_or(ManifestPosition::Last);
     match (algorithm, typed) {
         (None, Some(typed)) => {

@@ -86,7 +86,7 @@ pub(super) fn device(typed: &Spanned<RawDevice>, context: &Context<'_>) -> Resul
     let word = required("type", &raw.kind, table, &typed.span(), context)?;
     let words = ["char", "block", "fifo", "socket"].map(|word| (word, word));
     let word = context
-        .choice("type", Some(word), &words, &[])?
+        .choice("type", Some(word), &words)?
         .expect("a word was given");
     let numbers = [
         ("major", &raw.major, MAJOR_MAX),

@@ -269,7 +269,7 @@ pub(super) fn disk(typed: &Spanned<RawDisk>, context: &mut Context<'_>) -> Resul
     let raw = typed.get_ref();
     let tables = [("mbr", PartitionTable::Mbr), ("none", PartitionTable::None)];
     let table = context
-        .choice("table", raw.table.as_ref(), &tables, &[])?
+        .choice("table", raw.table.as_ref(), &tables)?
         .unwrap_or(PartitionTable::Mbr);
     let span = raw.size.as_ref().map_or(typed.span(), Spanned::span);
     let location = context.locate(&span);

@@ -49,7 +49,6 @@ pub(super) fn resolve(
         "bootloader",
         raw.bootloader.as_ref(),
         &[("extlinux", true), ("none", false)],
-        &[],
     )? == Some(true);
     Ok(PartitionSpec {
         start: start(raw, disk, context)?,
@@ -106,7 +105,7 @@ impl Kind {
 
 fn filesystem_kind(raw: &RawPartition, context: &Context<'_>) -> Result<Kind> {
     let kinds = [Kind::Ext4, Kind::Swap, Kind::None].map(|kind| (kind.word(), kind));
-    let typed = context.choice("filesystem", raw.filesystem.as_ref(), &kinds, &[])?;
+    let typed = context.choice("filesystem", raw.filesystem.as_ref(), &kinds)?;
     Ok(typed.unwrap_or(Kind::Ext4))
 }
 

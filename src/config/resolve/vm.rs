@@ -69,7 +69,7 @@ pub(super) fn resolve(raw: &RawVm, context: &Context<'_>) -> Result<VmSpec> {
         )?,
         guest_os: guest_os(raw, context)?,
         firmware: context
-            .choice("firmware", raw.firmware.as_ref(), &firmware, &[])?
+            .choice("firmware", raw.firmware.as_ref(), &firmware)?
             .unwrap_or(default.firmware),
         hardware_version,
         disk_controller,
@@ -134,10 +134,10 @@ fn disk_controller(raw: &RawVm, context: &Context<'_>) -> Result<DiskController>
         ("pvscsi", ScsiController::PvScsi),
     ];
     let typed = raw.scsi_controller.as_ref();
-    let model = context.choice("scsi-controller", typed, &models, &[])?;
+    let model = context.choice("scsi-controller", typed, &models)?;
     let buses = [("scsi", "scsi"), ("sata", "sata"), ("ide", "ide")];
     let bus = context
-        .choice("disk-controller", raw.disk_controller.as_ref(), &buses, &[])?
+        .choice("disk-controller", raw.disk_controller.as_ref(), &buses)?
         .unwrap_or("scsi");
     let other = match bus {
         "sata" => DiskController::Sata,
@@ -188,7 +188,7 @@ fn resolve_network(typed: &Spanned<RawNetwork>, context: &Context<'_>) -> Result
     Ok(NetworkSpec {
         name: context.printable("name", name)?,
         adapter: context
-            .choice("adapter", network.adapter.as_ref(), &adapters, &[])?
+            .choice("adapter", network.adapter.as_ref(), &adapters)?
             .unwrap_or(NetworkAdapter::E1000),
     })
 }

@@ -74,7 +74,7 @@ fn property(typed: &Spanned<RawProperty>, context: &Context<'_>) -> Result<Prope
         ("real64", ("real64", PropertyType::Real)),
     ];
     let (kind_name, kind) = context
-        .choice("type", raw.r#type.as_ref(), &kinds, &[])?
+        .choice("type", raw.r#type.as_ref(), &kinds)?
         .unwrap_or(("string", PropertyType::String));
     let user_configurable = raw
         .user_configurable
