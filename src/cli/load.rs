@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::{CliError, ErrorKind};
 use super::output::Warning;
 use super::{CACHE_SIZE_DEFAULT, progress};
+use crate::config::spec::Spec;
 use crate::config::{self, Loaded};
 use crate::synth::cache::BlockCache;
 use crate::synth::generation::{self, PlanOptions, Planned};
@@ -16,7 +17,7 @@ use crate::units::parse_size;
 /// What a config says, planned.
 pub(super) struct LoadedPlan {
     /// The validated config.
-    pub(super) spec: config::spec::Spec,
+    pub(super) spec: Spec,
     /// The images.
     pub(super) planned: Planned,
     /// What should be told but does not stop anything.
@@ -71,17 +72,30 @@ pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliE
         with_optional_hint(CliError::from_error(ErrorKind::Config, &error), hint)
     })?;
     let progress = Arc::new(ScanProgress::new());
+    let mut all: Vec<Warning> = Vec::new();
+    let cache_directory = cache_directory().filter(|directory| {
+        let hidden = hidden_by(directory, &spec, asked.mountpoint.as_deref());
+        let takes_work = spec.images.iter().any(|image| image.format.takes_work());
+        all.extend(hidden.as_ref().filter(|_| takes_work).map(|place| Warning {
+            message: format!(
+                "{}: lies inside {}, so that nothing is kept there for the next time",
+                directory.display(),
+                place.display()
+            ),
+            hint: Some("let XDG_CACHE_HOME name a directory elsewhere".to_owned()),
+        }));
+        hidden.is_none()
+    });
     let options = PlanOptions {
         cache: Arc::new(BlockCache::new(asked.cache_size)),
         config_mtime: newest_mtime(&files),
         skip_unreadable: asked.skip_unreadable,
         mountpoint: asked.mountpoint,
-        cache_directory: cache_directory(),
+        cache_directory,
         progress: Some(Arc::clone(&progress)),
     };
     let planned = progress::shown(&progress, || generation::plan(&spec, &options));
     let planned = planned.map_err(|errors| to_cli_error(&errors))?;
-    let mut all: Vec<Warning> = Vec::new();
     for warning in &warnings {
         all.push(Warning {
             message: warning.to_string(),
@@ -116,6 +130,25 @@ fn cache_directory() -> Option<PathBuf> {
         Some(absolute("HOME")?.join(".cache"))
     })?;
     Some(base.join("miragefs"))
+}
+
+/// The mount point or the source that `directory` lies in. The mount would hide what is kept, and a source would change
+/// while it is read.
+fn hidden_by(directory: &Path, spec: &Spec, mountpoint: Option<&Path>) -> Option<PathBuf> {
+    // It need not be there yet.
+    let there = directory
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok())?;
+    let sources = spec
+        .partitions
+        .iter()
+        .flat_map(|partition| &partition.copies)
+        .map(|copy| copy.from.as_path());
+    mountpoint
+        .into_iter()
+        .chain(sources)
+        .find(|place| there.starts_with(place))
+        .map(Path::to_path_buf)
 }
 
 /// The first error, with the others behind it.

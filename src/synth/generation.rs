@@ -215,6 +215,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
             .max(options.config_mtime)
             .max(template_mtime),
         cache: Arc::clone(&options.cache),
+        indexes: Arc::default(),
         mountpoint: options.mountpoint.clone(),
         cache_directory: options.cache_directory.clone(),
     };

@@ -7,9 +7,11 @@ mod containers;
 mod package;
 mod vmdk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::cache::BlockCache;
 use super::data_map::DataMap;
@@ -19,7 +21,7 @@ use super::grain_index::{GrainIndex, IndexProgress};
 use super::index_store::{GrainStore, StoreId};
 use super::machine::{MachineError, Template};
 use super::ova::{OvaError, disk_member_name};
-use super::pending::{PendingImage, Prepare, PrepareError};
+use super::pending::{PendingImage, PrepareError};
 use super::plan_error::PlanError;
 use super::segments::SegmentMap;
 use super::source::{ByteSource, ReadError};
@@ -52,6 +54,8 @@ pub(super) struct Images {
     /// Modification time of the images, seconds since 1970.
     pub(super) mtime: i64,
     pub(super) cache: Arc<BlockCache>,
+    /// Those that are made, by the level of compression.
+    pub(super) indexes: Arc<Mutex<BTreeMap<u8, Arc<GrainIndex>>>>,
     /// Where the images will be, for what names another one.
     pub(super) mountpoint: Option<PathBuf>,
     /// Where indexes are kept.
@@ -112,7 +116,8 @@ impl Images {
                     image: image.clone(),
                     needs,
                 };
-                let pending = PendingImage::new(names, index, len_at_most, Box::new(job));
+                let work = Box::new(move |progress: &_| job.prepare(progress));
+                let pending = PendingImage::new(names, index, len_at_most, work);
                 generation.pending.push(Arc::new(pending));
                 continue;
             }
@@ -230,11 +235,11 @@ impl Images {
         }
     }
 
-    /// The stores of one image of one config.
-    fn store_id(&self, image: &ImageSpec) -> StoreId {
+    /// A store of this config.
+    fn store_id(&self, purpose: &[u8]) -> StoreId {
         use std::os::unix::ffi::OsStrExt;
         let config = self.spec.config_path.as_os_str().as_bytes();
-        StoreId::of(&[config, image.name.as_bytes()])
+        StoreId::of(&[config, purpose])
     }
 }
 
@@ -258,11 +263,11 @@ struct Job {
     needs: Needs,
 }
 
-impl Prepare for Job {
+impl Job {
     fn prepare(&self, progress: &IndexProgress) -> Result<Vec<Arc<Image>>, PrepareError> {
         let index = match self.needs.level {
             None => None,
-            Some(level) => Some(Arc::new(self.index(level, progress)?)),
+            Some(level) => Some(self.index(level, progress)?),
         };
         let prepared = Prepared {
             index,
@@ -275,18 +280,23 @@ impl Prepare for Job {
             }
         })
     }
-}
 
-impl Job {
-    fn index(&self, level: u8, progress: &IndexProgress) -> Result<GrainIndex, PrepareError> {
-        let Images { disk, data, .. } = &self.images;
-        let units = UnitMap::new(data, disk.len(), GRAIN_LEN);
-        let store = match &self.images.cache_directory {
-            Some(directory) => GrainStore::open(directory, self.images.store_id(&self.image)),
+    /// The index at this level, which images share. Whoever comes while it is made waits for it.
+    fn index(&self, level: u8, progress: &IndexProgress) -> Result<Arc<GrainIndex>, PrepareError> {
+        let images = &self.images;
+        let mut indexes = images.indexes.lock();
+        if let Some(index) = indexes.get(&level) {
+            return Ok(Arc::clone(index));
+        }
+        let units = UnitMap::new(&images.data, images.disk.len(), GRAIN_LEN);
+        let store = match &images.cache_directory {
+            Some(directory) => GrainStore::open(directory, images.store_id(&[level])),
             None => GrainStore::in_memory(),
         };
-        let index = GrainIndex::build(disk, &units, level, &store, progress)?;
+        let index = GrainIndex::build(&images.disk, &units, level, &store, progress)?;
         store.compact();
+        let index = Arc::new(index);
+        indexes.insert(level, Arc::clone(&index));
         Ok(index)
     }
 }

@@ -26,14 +26,8 @@ impl From<ReadError> for PrepareError {
     }
 }
 
-/// What prepares the files of one image.
-pub(super) trait Prepare: Send + Sync {
-    /// Does the work and returns the files.
-    ///
-    /// # Errors
-    /// [`PrepareError`]
-    fn prepare(&self, progress: &IndexProgress) -> Result<Vec<Arc<Image>>, PrepareError>;
-}
+/// Does the work and returns the files.
+type Work = Box<dyn Fn(&IndexProgress) -> Result<Vec<Arc<Image>>, PrepareError> + Send + Sync>;
 
 /// An image that is being prepared, or will be.
 pub struct PendingImage {
@@ -41,7 +35,7 @@ pub struct PendingImage {
     spec_index: usize,
     len_at_most: Option<u64>,
     progress: IndexProgress,
-    job: Box<dyn Prepare>,
+    work: Work,
 }
 
 impl PendingImage {
@@ -49,14 +43,14 @@ impl PendingImage {
         names: Vec<String>,
         spec_index: usize,
         len_at_most: Option<u64>,
-        job: Box<dyn Prepare>,
+        work: Work,
     ) -> Self {
         Self {
             names,
             spec_index,
             len_at_most,
             progress: IndexProgress::new(),
-            job,
+            work,
         }
     }
 
@@ -98,6 +92,6 @@ impl PendingImage {
     /// # Errors
     /// [`PrepareError`]; a later call goes on where this one ended.
     pub fn prepare(&self) -> Result<Vec<Arc<Image>>, PrepareError> {
-        self.job.prepare(&self.progress)
+        (self.work)(&self.progress)
     }
 }

@@ -398,3 +398,26 @@ fn compression_does_not_depend_on_the_processor() {
 
 /// Set in the process that runs on another processor.
 const MASKED: &str = "MIRAGEFS_TEST_MASKED";
+
+/// However many images there are, each grain is compressed once at each level.
+#[test]
+fn images_share_the_index() {
+    let lab = Lab::new();
+    let config = "name = 'many'\n[[partition]]\nsize = '32MiB'\ncopy = [{ from = 'source', to = '/' }]\n[images]\n\
+                  'a.ova' = { format = 'ova', compression = 'deflate' }\n\
+                  'b.ovf' = { format = 'ovf', compression = 'deflate' }\n\
+                  'c.vmdk' = { format = 'vmdk', layout = 'stream-optimized', compression = 'deflate', level = 1 }\n";
+    fs::write(lab.path().join("lab.toml"), config).unwrap();
+    let planned = lab.plan();
+    let compressed: Vec<_> = planned
+        .generation
+        .pending
+        .iter()
+        .map(|image| {
+            image.prepare().unwrap();
+            image.progress().state().compressed
+        })
+        .collect();
+    assert!(compressed[0] > 0);
+    assert_eq!(compressed, [compressed[0], 0, compressed[0]]);
+}

@@ -223,3 +223,25 @@ fn export_and_explain_make_the_index() {
     run_miragefs(&["export", config, "disk.img", raw.to_str().unwrap()]);
     check_ova(&exported, &raw, &workspace);
 }
+
+/// An index that grew in a source would change what is being indexed.
+#[test]
+fn a_cache_inside_a_source_is_not_used() {
+    let workspace = workspace();
+    let source = workspace.path().join("src");
+    let out = workspace.path().join("out.ova");
+    let mut command = workspace.miragefs();
+    command
+        .env("XDG_CACHE_HOME", &source)
+        .arg("export")
+        .arg(workspace.config());
+    let exported = output(command.arg("boot.ova").arg(&out));
+    assert_eq!(exported.status.code(), Some(0), "{}", stderr(&exported));
+    let told = format!(
+        "warning: {}: lies inside {}, so that nothing is kept there for the next time\n",
+        source.join("miragefs").display(),
+        source.canonicalize().unwrap().display()
+    );
+    assert!(stderr(&exported).contains(&told), "{}", stderr(&exported));
+    assert!(!source.join("miragefs").exists());
+}

@@ -106,7 +106,7 @@ impl Images {
             manifest: package.manifest,
             digests: self.cache_directory.as_deref().map(|directory| {
                 let key = self.of_image(&self.stamps, image, LIBRARY);
-                DigestStore::new(directory, self.store_id(image), key)
+                DigestStore::new(directory, self.store_id(image.name.as_bytes()), key)
             }),
         }
     }

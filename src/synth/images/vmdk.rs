@@ -69,7 +69,7 @@ impl Images {
         DescriptorParams {
             content_id: content_id(&self.content),
             ids: DiskIds {
-                image: fingerprint::uuid(&self.spec.seed, "VMDK"),
+                image: fingerprint::uuid(&self.spec.seed, &format!("VMDK {extent_name}")),
                 modification: fingerprint::content_uuid(&self.content, "VMDK"),
             },
             extent_name,
