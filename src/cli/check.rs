@@ -8,8 +8,8 @@ use super::output::Warning;
 use super::table::{Align, Table};
 use super::{CheckArgs, output};
 use crate::config::spec::{
-    DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable, VagrantProvider,
-    VhdLayout, VmdkLayout,
+    Compression, DigestAlgorithm, ImageFormat, ImageSpec, PackageSpec, PartitionTable,
+    VagrantProvider, VhdLayout, VmdkLayout,
 };
 use crate::synth::generation::{PartitionReport, Planned};
 use crate::units::{ByteCount, SECTOR_SIZE};
@@ -82,6 +82,7 @@ struct ImageReport {
     name: String,
     format: &'static str,
     layout: Option<&'static str>,
+    compression: Option<&'static str>,
     manifest: Option<&'static str>,
     provider: Option<&'static str>,
     /// `null` until the image is prepared.
@@ -256,17 +257,15 @@ impl Report {
         ]);
         for image in &self.images {
             let manifest = image.manifest.map(|kind| format!("manifest {kind}"));
-            let detail = image
-                .layout
-                .or(image.provider)
-                .map(str::to_owned)
-                .or(manifest);
+            let deflate = image.compression.filter(|word| *word == "deflate");
+            let format: Vec<&str> = [Some(image.format), image.layout, deflate, image.provider]
+                .into_iter()
+                .flatten()
+                .chain(manifest.as_deref())
+                .collect();
             table.row(vec![
                 image.name.clone(),
-                match detail {
-                    Some(detail) => format!("{}, {detail}", image.format),
-                    None => image.format.to_owned(),
-                },
+                format.join(", "),
                 exact(image.size, image.size_at_most),
                 rounded(image.size, image.size_at_most),
                 exact(image.allocated_bytes, None),
@@ -356,6 +355,7 @@ impl ImageReport {
             name: name.to_owned(),
             format,
             layout,
+            compression: compression(spec.format),
             manifest,
             provider: provider(spec.format),
             size,
@@ -393,6 +393,19 @@ fn described(format: ImageFormat) -> (&'static str, Option<&'static str>, Option
         ImageFormat::Vdi => ("vdi", None, None),
         ImageFormat::Vagrant(_) => ("vagrant", None, None),
     }
+}
+
+/// Compression of a streamOptimized disk as it is written in a config.
+fn compression(format: ImageFormat) -> Option<&'static str> {
+    let stream = match format {
+        ImageFormat::Vmdk(VmdkLayout::StreamOptimized(stream)) => stream,
+        ImageFormat::Ova(package) | ImageFormat::Ovf(package) => package.stream,
+        _ => return None,
+    };
+    Some(match stream.compression {
+        Compression::Stored => "stored",
+        Compression::Deflate { .. } => "deflate",
+    })
 }
 
 /// Provider of a Vagrant box as it is written in a config.

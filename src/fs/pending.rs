@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::view::View;
 use crate::synth::grain_index::IndexState;
 use crate::synth::pending::{PendingImage, PrepareError};
+use crate::units::ByteCount;
 
 /// When the first line of progress is written, and then every so often.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
@@ -77,9 +78,12 @@ fn with_reports(image: &PendingImage) -> Prepared {
     })
 }
 
-/// `1234 grains, 1200 of them known before, in 3 seconds`.
+/// `1234 grains, 1200 of them known before, in 3.0 seconds`.
 fn summary(state: &IndexState) -> String {
     let seconds = state.elapsed.as_secs_f64();
+    if state.grains == 0 {
+        return format!("{} hashed in {seconds:.1} seconds", ByteCount(state.hashed));
+    }
     format!(
         "{} grains, {} of them known before, in {seconds:.1} seconds",
         state.grains, state.known
@@ -104,5 +108,11 @@ mod tests {
             summary(&state),
             "160 grains, 32 of them known before, in 2.0 seconds"
         );
+        let hashed = IndexState {
+            grains: 0,
+            hashed: 1000,
+            ..state
+        };
+        assert_eq!(summary(&hashed), "1000 bytes hashed in 2.0 seconds");
     }
 }

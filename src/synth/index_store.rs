@@ -159,6 +159,9 @@ impl GrainStore {
     }
 }
 
+/// Configs come and go: with more files than this the older half goes.
+const FILES_MAX: usize = 512;
+
 /// Records that nobody wants may stay, beside as many as are wanted.
 const UNWANTED_MIN: usize = 1024;
 
@@ -192,11 +195,29 @@ impl GrainStore {
     }
 }
 
+/// Makes the directory if it is not there, and takes out what was not written to for longest if there is much.
 fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(directory)
+        .create(directory)?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if matches!(ending, Some("grains" | "digest"))
+            && let Ok(modified) = fs::metadata(&path).and_then(|metadata| metadata.modified())
+        {
+            files.push((modified, path));
+        }
+    }
+    if files.len() > FILES_MAX {
+        files.sort_unstable();
+        for (_, path) in files.iter().take(files.len() / 2) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the file for reading and appending; only one process at a time has it.

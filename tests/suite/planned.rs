@@ -83,6 +83,7 @@ pub(crate) fn miragefs<S: AsRef<std::ffi::OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> Output {
     Command::new(env!("CARGO_BIN_EXE_miragefs"))
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         .args(arguments)
         .output()
         .unwrap()

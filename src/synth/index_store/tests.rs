@@ -175,3 +175,25 @@ fn what_nobody_wants_goes() {
     store.compact();
     assert_eq!(store.len(), 101);
 }
+
+#[test]
+fn files_of_old_configs_go() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..=FILES_MAX {
+        let path = directory.path().join(format!("{number}.digest"));
+        fs::write(&path, "x").unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(to_u64(number));
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+    }
+    fs::write(directory.path().join("notes"), "not ours").unwrap();
+    drop(GrainStore::open(directory.path(), ID));
+    assert!(!directory.path().join("0.digest").exists());
+    assert!(!directory.path().join("255.digest").exists());
+    assert!(directory.path().join("256.digest").exists());
+    assert!(directory.path().join("notes").exists());
+}
