@@ -11,7 +11,7 @@ use super::ext4::{Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
 use super::fingerprint::{self, Fingerprint};
 use super::host_file::HostFiles;
 use super::images::Images;
-use super::machine::Template;
+use super::machine::{Template, has_efi};
 use super::mistakes::Mistakes;
 use super::partition::{self, FilesystemReport, Found, PartitionTree};
 use super::pending::PendingImage;
@@ -382,7 +382,14 @@ fn load_template(spec: &Spec) -> Result<Option<Template>, PlanError> {
         location: template.location.clone(),
         source: Box::new(source),
     })?;
-    Ok(Some(loaded))
+    let mut partitions = spec.partitions.iter();
+    match partitions.find(|partition| partition.bootloader_directory.is_some()) {
+        Some(partition) if has_efi(&spec.vm, Some(&loaded)) => Err(PlanError::TemplateFirmware {
+            location: template.location.clone(),
+            label: partition.label.clone(),
+        }),
+        _ => Ok(Some(loaded)),
+    }
 }
 
 /// `rest` of a disk that is as small as possible is nothing more than needed.

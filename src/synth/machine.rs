@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use self::hardware::Hardware;
 pub use self::template::{Template, TemplateError, TemplateProblem};
 pub use self::vmx_template::VmxProblem;
-use crate::config::spec::{DiskController, VmSpec};
+use crate::config::spec::{DiskController, Firmware, VmSpec};
 use crate::formats::ovf::Replacement;
 
 /// What an OVF descriptor is made of.
@@ -128,6 +128,12 @@ pub fn memory_and_cpus(
 ) -> Result<(u64, u32), MachineError> {
     let hardware = Hardware::of(vm, template)?;
     Ok((hardware.memory_mib, hardware.cpus))
+}
+
+/// Whether the machine starts by EFI.
+#[must_use]
+pub fn has_efi(vm: &VmSpec, template: Option<&Template>) -> bool {
+    Hardware::of(vm, template).is_ok_and(|hardware| hardware.firmware == Firmware::Efi)
 }
 
 /// The controller that the disk will hang on; it decides about a VMDK's adapter type and geometry. NVMe counts as SATA.

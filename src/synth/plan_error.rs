@@ -64,6 +64,16 @@ pub enum PlanError {
         /// What is wrong with it.
         source: Box<TemplateError>,
     },
+    /// The machine that the template describes cannot boot from the disk.
+    #[error(
+        "{location}: template describes a machine with EFI firmware; partition `{label}` has bootloader = \"extlinux\", which needs BIOS"
+    )]
+    TemplateFirmware {
+        /// Where the config names the template.
+        location: Location,
+        /// The partition.
+        label: String,
+    },
     /// The boot loader's configuration file.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -110,6 +120,9 @@ impl PlanError {
             Self::Ext4 { reason, .. } => reason.hint(),
             Self::Boot { source, .. } => source.hint().map(str::to_owned),
             Self::Template { source, .. } => Some(source.hint()),
+            Self::TemplateFirmware { .. } => {
+                Some("set the template's firmware to bios, or leave the boot loader out".to_owned())
+            }
             Self::Place {
                 reason: PlaceError::BeyondDisk { .. } | PlaceError::NothingLeft { .. },
                 ..

@@ -354,3 +354,33 @@ fn mistakes_of_templates_name_file_and_line() {
         "name the .vmx or .ovf itself, not the package or the disk"
     );
 }
+
+/// A machine that would look for a boot loader where there is none.
+#[test]
+fn efi_does_not_start_a_bios_boot_loader() {
+    if !crate::support::require_tool("extlinux") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let vmx = format!("{EASY_VMX}firmware = \"efi\"\n");
+    let path = write(directory.path(), "efi.vmx", &vmx);
+    let config = |bootloader| {
+        format!(
+            "name = \"lab\"\n[vm]\ntemplate = {path:?}\n[[partition]]\nlabel = \"boot\"\nsize = \"16MiB\"\n\
+             active = true\nbootloader = \"{bootloader}\"\nfiles = [{{ path = \"/syslinux.cfg\", text = \"\" }}]\n"
+        )
+    };
+    let errors = try_plan(&spec(directory.path(), config("extlinux")))
+        .err()
+        .unwrap();
+    let error = &errors.errors()[0];
+    assert!(
+        error.to_string().ends_with(
+            "template describes a machine with EFI firmware; partition `boot` has bootloader = \"extlinux\", \
+             which needs BIOS"
+        ),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("bios"));
+    assert!(try_plan(&spec(directory.path(), config("none"))).is_ok());
+}
