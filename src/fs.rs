@@ -4,7 +4,7 @@
 //! kernel ── fuser ── adapter ── view ── synth's images
 //!                    errno      (no FUSE)
 //! connection, mount, mountpoint: where it appears, how it goes away
-//! pending: images that appear later
+//! pending: images that appear later; status: what the mount tells of itself
 //! ```
 //!
 //! Invariant: only `adapter`, `errno` and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
@@ -15,4 +15,5 @@ mod errno;
 pub mod mount;
 pub mod mountpoint;
 pub mod pending;
+mod status;
 pub mod view;

@@ -24,7 +24,7 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::errno;
-use super::view::{self, Attributes, BLOCK_SIZE, Kind, ROOT_INODE, Seek, View};
+use super::view::{self, Attributes, BLOCK_SIZE, Kind, Seek, View};
 use crate::synth::generation::Image;
 use crate::units::{to_u64, to_usize};
 
@@ -78,13 +78,20 @@ impl Adapter {
         self.untried.lock().remove(&handle)
     }
 
-    fn list(&self, offset: u64, mut add: impl FnMut(u64, &view::DirectoryEntry) -> bool) {
-        let entries = self.view.entries();
+    /// `None` if `inode` is no directory.
+    fn list(
+        &self,
+        inode: u64,
+        offset: u64,
+        mut add: impl FnMut(u64, &view::DirectoryEntry) -> bool,
+    ) -> Option<()> {
+        let entries = self.view.entries_of(inode)?;
         for (entry, next) in entries.iter().zip(1..).skip(to_usize(offset)) {
             if add(next, entry) {
                 break;
             }
         }
+        Some(())
     }
 }
 
@@ -122,6 +129,15 @@ fn file_attr(attributes: &Attributes) -> FileAttr {
         rdev: 0,
         blksize: BLOCK_SIZE,
         flags: 0,
+    }
+}
+
+/// How long the kernel may remember what it was told of an inode.
+const fn ttl(inode: u64) -> Duration {
+    if View::is_volatile(inode) {
+        Duration::ZERO
+    } else {
+        TTL
     }
 }
 
@@ -207,14 +223,14 @@ impl Filesystem for Adapter {
                 return;
             }
             let attr = found.as_ref().map_or_else(absent_entry, file_attr);
-            reply.entry(&TTL, &attr, INODE_GENERATION);
+            reply.entry(&ttl(attr.ino.0), &attr, INODE_GENERATION);
         });
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         guarded("getattr", || {
             match self.view.attributes(ino.0, fh.map(u64::from)) {
-                Some(attributes) => reply.attr(&TTL, &file_attr(&attributes)),
+                Some(attributes) => reply.attr(&ttl(ino.0), &file_attr(&attributes)),
                 None => reply.error(Errno::ESTALE),
             }
         });
@@ -229,7 +245,7 @@ impl Filesystem for Adapter {
                 return reply.error(Errno::ESTALE);
             };
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-            if is_direct(flags) {
+            if is_direct(flags) || View::is_volatile(ino.0) {
                 answer |= FopenFlags::FOPEN_DIRECT_IO;
             } else {
                 self.untried.lock().insert(handle);
@@ -315,14 +331,14 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         guarded("readdir", || {
-            if ino.0 != ROOT_INODE {
-                return reply.error(Errno::ENOTDIR);
-            }
-            self.list(offset, |next, entry| {
+            let listed = self.list(ino.0, offset, |next, entry| {
                 let kind = file_type(entry.attributes.kind);
                 reply.add(INodeNo(entry.attributes.inode), next, kind, &entry.name)
             });
-            reply.ok();
+            match listed {
+                Some(()) => reply.ok(),
+                None => reply.error(Errno::ENOTDIR),
+            }
         });
     }
 
@@ -335,14 +351,15 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         guarded("readdirplus", || {
-            if ino.0 != ROOT_INODE {
-                return reply.error(Errno::ENOTDIR);
-            }
-            self.list(offset, |next, entry| {
+            let listed = self.list(ino.0, offset, |next, entry| {
                 let attr = file_attr(&entry.attributes);
-                reply.add(attr.ino, next, &entry.name, &TTL, &attr, INODE_GENERATION)
+                let ttl = ttl(attr.ino.0);
+                reply.add(attr.ino, next, &entry.name, &ttl, &attr, INODE_GENERATION)
             });
-            reply.ok();
+            match listed {
+                Some(()) => reply.ok(),
+                None => reply.error(Errno::ENOTDIR),
+            }
         });
     }
 

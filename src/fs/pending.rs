@@ -35,7 +35,7 @@ pub(super) fn prepare_all(
     for image in pending {
         match with_reports(image) {
             Ok(images) => {
-                view.publish(image.names(), &images);
+                view.publish(image, Ok(&images));
                 tracing::info!(
                     "{}: ready, {}",
                     image.name(),
@@ -43,7 +43,7 @@ pub(super) fn prepare_all(
                 );
             }
             Err(source) => {
-                view.publish(image.names(), &[]);
+                view.publish(image, Err(source.to_string()));
                 let name = image.name().to_owned();
                 tracing::error!("{name}: cannot be prepared: {source}");
                 let failed = PreparationFailed { name, source };

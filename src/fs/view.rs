@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::status::{self, Awaited};
 use crate::synth::generation::{Generation, Image};
+use crate::synth::pending::PendingImage;
 use crate::synth::source::ReadError;
 use crate::units::{SECTOR_SIZE, to_u64, to_usize};
 
@@ -120,8 +122,8 @@ pub struct View {
     owner: Owner,
     table: RwLock<Table>,
     next_inode: AtomicU64,
-    /// Names of images that will be there later.
-    awaited: RwLock<Vec<String>>,
+    /// Images that will be there later.
+    awaited: RwLock<Vec<Awaited>>,
     handles: RwLock<HashMap<u64, Arc<Image>>>,
     next_handle: AtomicU64,
 }
@@ -139,7 +141,10 @@ impl View {
                 generation
                     .pending
                     .iter()
-                    .flat_map(|image| image.names().iter().cloned())
+                    .map(|image| Awaited {
+                        image: Arc::clone(image),
+                        failure: None,
+                    })
                     .collect(),
             ),
             handles: RwLock::new(HashMap::new()),
@@ -147,8 +152,9 @@ impl View {
         }
     }
 
-    /// Shows `images`, which `names` were awaited for; without any, the names are not awaited any more.
-    pub fn publish(&self, names: &[String], images: &[Arc<Image>]) {
+    /// Shows the files of an image that was awaited, or takes note of why there are none.
+    pub fn publish(&self, awaited: &PendingImage, result: Result<&[Arc<Image>], String>) {
+        let images = result.as_ref().map_or(&[][..], |images| images);
         let mut table = self.table.write();
         for image in images {
             let inode = self.next_inode.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +162,14 @@ impl View {
             table.images.insert(inode, Arc::clone(image));
         }
         drop(table);
-        self.awaited.write().retain(|name| !names.contains(name));
+        let mut all = self.awaited.write();
+        match result {
+            Ok(_) => all.retain(|one| one.image.names() != awaited.names()),
+            Err(failure) => all
+                .iter_mut()
+                .filter(|one| one.image.names() == awaited.names())
+                .for_each(|one| one.failure = Some(failure.clone())),
+        }
     }
 
     /// Whether an image of that name will be there later, so that nobody may remember its absence.
@@ -165,20 +178,35 @@ impl View {
         let awaited = self.awaited.read();
         awaited
             .iter()
+            .filter(|one| one.failure.is_none())
+            .flat_map(|one| one.image.names())
             .any(|known| known.as_bytes() == name.as_bytes())
     }
 
-    /// Whether the directory will change.
-    #[must_use]
-    pub fn awaits_images(&self) -> bool {
-        !self.awaited.read().is_empty()
+    /// The status of the mount at this moment, as a file.
+    fn status(&self) -> Arc<Image> {
+        let table = self.table.read();
+        let images: Vec<_> = table
+            .names
+            .iter()
+            .filter_map(|(_, inode)| table.images.get(inode).cloned())
+            .collect();
+        drop(table);
+        Arc::new(status::file(&images, &self.awaited.read()))
     }
 
     /// The inode that `name` leads to in the directory `parent`.
     #[must_use]
     pub fn lookup(&self, parent: u64, name: &OsStr) -> Option<Attributes> {
-        if parent != ROOT_INODE {
-            return None;
+        match parent {
+            ROOT_INODE if name == status::DIRECTORY_NAME => {
+                return self.attributes(status::DIRECTORY_INODE, None);
+            }
+            status::DIRECTORY_INODE if name == status::FILE_NAME => {
+                return self.attributes(status::FILE_INODE, None);
+            }
+            ROOT_INODE => {}
+            _ => return None,
         }
         let table = self.table.read();
         let inode = table.inode_of(name)?;
@@ -192,8 +220,13 @@ impl View {
         if inode == ROOT_INODE {
             return Some(self.root_attributes(&self.table.read()));
         }
+        if inode == status::DIRECTORY_INODE {
+            let root = self.root_attributes(&self.table.read());
+            return Some(Attributes { inode, ..root });
+        }
         let image = match handle.and_then(|handle| self.image(handle)) {
             Some(image) => image,
+            None if inode == status::FILE_INODE => self.status(),
             None => self.table.read().images.get(&inode).cloned()?,
         };
         Some(self.file_attributes(inode, &image))
@@ -202,7 +235,11 @@ impl View {
     /// Opens `inode` and returns the handle; `None` if no image has that inode.
     #[must_use]
     pub fn open(&self, inode: u64) -> Option<u64> {
-        let image = self.table.read().images.get(&inode).cloned()?;
+        let image = if inode == status::FILE_INODE {
+            self.status()
+        } else {
+            self.table.read().images.get(&inode).cloned()?
+        };
         let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
         self.handles.write().insert(handle, image);
         Some(handle)
@@ -221,7 +258,38 @@ impl View {
         self.handles.read().get(&handle).cloned()
     }
 
-    /// The lines of the directory, `.` and `..` first.
+    /// Whether what `inode` shows changes without notice, so that nothing of it may be kept.
+    #[must_use]
+    pub const fn is_volatile(inode: u64) -> bool {
+        inode == status::FILE_INODE
+    }
+
+    /// The lines of the directory `inode`, `.` and `..` first; `None` if it is none.
+    #[must_use]
+    pub fn entries_of(&self, inode: u64) -> Option<Vec<DirectoryEntry>> {
+        match inode {
+            ROOT_INODE => Some(self.entries()),
+            status::DIRECTORY_INODE => {
+                let attributes = |inode| self.attributes(inode, None);
+                let entry = |name: &str, inode| {
+                    Some(DirectoryEntry {
+                        name: name.to_owned(),
+                        attributes: attributes(inode)?,
+                    })
+                };
+                [
+                    entry(".", inode),
+                    entry("..", ROOT_INODE),
+                    entry(status::FILE_NAME, status::FILE_INODE),
+                ]
+                .into_iter()
+                .collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// The lines of the directory of images, `.` and `..` first.
     #[must_use]
     pub fn entries(&self) -> Vec<DirectoryEntry> {
         let table = self.table.read();

@@ -3,6 +3,7 @@
 //!
 //! Invariant: what is prepared here is complete; an image is never shown before its last byte is decided.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::generation::Image;
@@ -36,6 +37,15 @@ pub struct PendingImage {
     len_at_most: Option<u64>,
     progress: IndexProgress,
     work: Work,
+}
+
+impl fmt::Debug for PendingImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingImage")
+            .field("names", &self.names)
+            .field("progress", &self.progress.state())
+            .finish_non_exhaustive()
+    }
 }
 
 impl PendingImage {

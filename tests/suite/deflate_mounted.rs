@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::process::Stdio;
 
+use miragefs::units::to_u64;
+
 use crate::mounted::{Workspace, mounted_type, output, require_fuse, stderr, wait_until};
 use crate::support::{noise, require_tool, run, run_text};
 
@@ -83,6 +85,54 @@ fn images_appear_when_they_are_ready() {
         log(&workspace)
     );
     assert!(log(&workspace).contains(", 0 of them known before, "));
+}
+
+/// How far the images are, for scripts and for people without the log.
+#[test]
+fn the_status_tells_how_far_images_are() {
+    if !require_fuse() {
+        return;
+    }
+    let workspace = workspace();
+    let mounted = output(&mut mount_command(&workspace));
+    assert_eq!(mounted.status.code(), Some(0), "{}", stderr(&mounted));
+    let images = workspace.mountpoint();
+    let file = images.join(".miragefs/status.json");
+    let status = || -> serde_json::Value {
+        let text = fs::read_to_string(&file).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let state = |status: &serde_json::Value, name: &str| {
+        let images = status["images"].as_array().unwrap();
+        let image = images.iter().find(|image| image["name"] == name);
+        image.unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    let first = status();
+    assert_eq!(state(&first, "disk.img"), "ready");
+    assert_eq!(
+        first["images"][0]["size"],
+        fs::metadata(images.join("disk.img")).unwrap().len()
+    );
+    let mut seen = Vec::new();
+    wait_until("all are ready", || {
+        let now = status();
+        for name in ["boot.ova", "second.ova"] {
+            let state = state(&now, name);
+            if !seen.contains(&state) {
+                seen.push(state);
+            }
+        }
+        state(&now, "second.ova") == "ready"
+    });
+    assert!(seen.contains(&"waiting".to_owned()), "{seen:?}");
+    assert!(seen.contains(&"compressing".to_owned()), "{seen:?}");
+    // By name only: no copy of the directory takes it along.
+    assert_eq!(names(&images), ["boot.ova", "disk.img", "second.ova"]);
+    assert_eq!(names(&images.join(".miragefs")), ["status.json"]);
+    let size = fs::metadata(&file).unwrap().len();
+    assert_eq!(size, to_u64(fs::read(&file).unwrap().len()));
+    assert!(fs::write(&file, "x").is_err());
+    assert_eq!(workspace.unmount().status.code(), Some(0));
 }
 
 /// The manifest is right, and the disk inside is the raw one.
