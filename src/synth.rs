@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod boot;
 pub mod cache;
+mod container;
 pub mod data_map;
 mod digest;
 pub mod disk;

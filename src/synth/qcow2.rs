@@ -12,9 +12,10 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U16, U64};
 
+use super::container::{Container, Content};
 use super::data_map::DataMap;
-use super::region::{Region, copy_padded, read_regions};
-use super::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use super::region::{Region, copy_padded};
+use super::source::ByteSource;
 use super::unit_map::UnitMap;
 use crate::formats::qcow2::CLUSTER_LEN;
 use crate::formats::qcow2::header::{HEADER_LEN, QcowHeader};
@@ -56,7 +57,7 @@ pub struct Qcow2 {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::synth) enum Kind {
     Header,
     RefcountTable,
     RefcountBlocks,
@@ -135,7 +136,87 @@ impl Qcow2 {
         self.data_cluster() + self.clusters.allocated_count()
     }
 
-    /// The region that holds the byte at `offset`, which is inside the file.
+    fn data_region_at(&self, offset: u64) -> Region<Kind> {
+        let data = self.data_cluster();
+        let run = self
+            .clusters
+            .run_of_rank(offset / CLUSTER_LEN - data)
+            .expect("offsets inside the file lie in allocated clusters");
+        let start = (data + run.rank) * CLUSTER_LEN;
+        let padded = (run.end - run.first) * CLUSTER_LEN;
+        let from = run.first * CLUSTER_LEN;
+        // The disk may end inside its last cluster.
+        let len = padded.min(self.disk.len() - from);
+        if offset < start + len {
+            Region::new(Kind::Data(from), start, len)
+        } else {
+            Region::new(Kind::Padding, start + len, padded - len)
+        }
+    }
+
+    /// Fills `buf` from byte `within` of all L2 tables, which lie one behind the other.
+    fn fill_l2(&self, within: u64, buf: &mut [u8]) {
+        let mut rest = buf;
+        let mut at = within;
+        while !rest.is_empty() {
+            let from = at % CLUSTER_LEN;
+            let len = to_usize(CLUSTER_LEN - from).min(rest.len());
+            let (part, after) = rest.split_at_mut(len);
+            self.fill_l2_table(at / CLUSTER_LEN, from, part);
+            at += to_u64(len);
+            rest = after;
+        }
+    }
+
+    /// Fills `buf` from byte `from` of the L2 table number `rank` of the file.
+    fn fill_l2_table(&self, rank: u64, from: u64, buf: &mut [u8]) {
+        let table = self
+            .tables
+            .select(rank)
+            .expect("offsets inside the file lie in allocated tables");
+        let first = table * L2_ENTRIES;
+        fill_units(&self.clusters, first, self.data_cluster(), from, buf);
+    }
+}
+
+/// Clusters of the L1 table.
+fn l1_clusters(tables: &UnitMap) -> u64 {
+    (tables.unit_count() * ENTRY_LEN).div_ceil(CLUSTER_LEN)
+}
+
+/// Fills `buf` from byte `from` of a table that begins with the entry of unit `first`; the allocated units of the map lie
+/// in the clusters of the file from `cluster` on.
+fn fill_units(units: &UnitMap, first: u64, cluster: u64, from: u64, buf: &mut [u8]) {
+    let start = first + from / ENTRY_LEN;
+    let end = first + (from + to_u64(buf.len())).div_ceil(ENTRY_LEN);
+    let mut entries = vec![UNALLOCATED; to_usize(end - start)];
+    for (unit, rank) in units.allocated_in(start, end) {
+        if let Some(entry) = entries.get_mut(to_usize(unit - start)) {
+            *entry = allocated_entry((cluster + rank) * CLUSTER_LEN)
+                .expect("the file has fewer clusters than 2^36, checked when it was planned");
+        }
+    }
+    copy_padded(entries.as_bytes(), from % ENTRY_LEN, buf);
+}
+
+/// Fills `buf` from byte `within` of the counts of clusters that are all in use.
+fn fill_refcounts(within: u64, buf: &mut [u8]) {
+    let count = (within % REFCOUNT_LEN + to_u64(buf.len())).div_ceil(REFCOUNT_LEN);
+    let counts: Vec<U16> = vec![USED_ONCE; to_usize(count)];
+    copy_padded(counts.as_bytes(), within % REFCOUNT_LEN, buf);
+}
+
+impl Container for Qcow2 {
+    type Kind = Kind;
+
+    fn disk(&self) -> &dyn ByteSource {
+        &*self.disk
+    }
+
+    fn file_len(&self) -> u64 {
+        self.cluster_count() * CLUSTER_LEN
+    }
+
     fn region_at(&self, offset: u64) -> Region<Kind> {
         // Each structure begins where the clusters of the one before end; padding fills its last cluster.
         let structures = [
@@ -174,25 +255,19 @@ impl Qcow2 {
         self.data_region_at(offset)
     }
 
-    fn data_region_at(&self, offset: u64) -> Region<Kind> {
-        let data = self.data_cluster();
-        let run = self
-            .clusters
-            .run_of_rank(offset / CLUSTER_LEN - data)
-            .expect("offsets inside the file lie in allocated clusters");
-        let start = (data + run.rank) * CLUSTER_LEN;
-        let padded = (run.end - run.first) * CLUSTER_LEN;
-        let from = run.first * CLUSTER_LEN;
-        // The disk may end inside its last cluster.
-        let len = padded.min(self.disk.len() - from);
-        if offset < start + len {
-            Region::new(Kind::Data(from), start, len)
-        } else {
-            Region::new(Kind::Padding, start + len, padded - len)
+    fn content(&self, kind: Kind, within: u64) -> Content<'_> {
+        match kind {
+            Kind::Header => Content::Computed("qcow2 header"),
+            Kind::RefcountTable => Content::Computed("refcount table"),
+            Kind::RefcountBlocks => Content::Computed("refcount block"),
+            Kind::L1Table => Content::Computed("L1 table"),
+            Kind::L2Tables => Content::Computed("L2 table"),
+            Kind::Padding => Content::Zero,
+            Kind::Data(from) => Content::Inner(&*self.disk, from + within),
         }
     }
 
-    fn fill(&self, kind: Kind, within: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+    fn render(&self, kind: Kind, within: u64, buf: &mut [u8]) {
         match kind {
             Kind::Header => copy_padded(&self.header, within, buf),
             Kind::RefcountTable => {
@@ -206,40 +281,13 @@ impl Qcow2 {
             Kind::RefcountBlocks => fill_refcounts(within, buf),
             Kind::L1Table => fill_units(&self.tables, 0, self.l2_cluster(), within, buf),
             Kind::L2Tables => self.fill_l2(within, buf),
-            Kind::Data(from) => return self.disk.read_exact_at(from + within, buf),
-            Kind::Padding => buf.fill(0),
-        }
-        Ok(())
-    }
-
-    /// Fills `buf` from byte `within` of all L2 tables, which lie one behind the other.
-    fn fill_l2(&self, within: u64, buf: &mut [u8]) {
-        let mut rest = buf;
-        let mut at = within;
-        while !rest.is_empty() {
-            let from = at % CLUSTER_LEN;
-            let len = to_usize(CLUSTER_LEN - from).min(rest.len());
-            let (part, after) = rest.split_at_mut(len);
-            self.fill_l2_table(at / CLUSTER_LEN, from, part);
-            at += to_u64(len);
-            rest = after;
+            Kind::Data(_) | Kind::Padding => {}
         }
     }
 
-    /// Fills `buf` from byte `from` of the L2 table number `rank` of the file.
-    fn fill_l2_table(&self, rank: u64, from: u64, buf: &mut [u8]) {
-        let table = self
-            .tables
-            .select(rank)
-            .expect("offsets inside the file lie in allocated tables");
-        let first = table * L2_ENTRIES;
-        fill_units(&self.clusters, first, self.data_cluster(), from, buf);
-    }
-
-    /// What the byte at `within` of a structure is, in words; the offset inside that.
-    fn describe(&self, kind: Kind, within: u64) -> (String, u64) {
+    fn describe(&self, kind: Kind, within: u64) -> Option<(String, u64)> {
         let (entry, of_entry) = (within / ENTRY_LEN, within % ENTRY_LEN);
-        match kind {
+        Some(match kind {
             Kind::Header => ("qcow2 header".to_owned(), within),
             Kind::RefcountTable => (
                 format!("refcount table, entry of refcount block {entry}"),
@@ -268,109 +316,6 @@ impl Qcow2 {
                 )
             }
             Kind::Padding => ("qcow2 padding".to_owned(), within),
-        }
-    }
-}
-
-/// Clusters of the L1 table.
-fn l1_clusters(tables: &UnitMap) -> u64 {
-    (tables.unit_count() * ENTRY_LEN).div_ceil(CLUSTER_LEN)
-}
-
-/// Fills `buf` from byte `from` of a table that begins with the entry of unit `first`; the allocated units of the map lie
-/// in the clusters of the file from `cluster` on.
-fn fill_units(units: &UnitMap, first: u64, cluster: u64, from: u64, buf: &mut [u8]) {
-    let start = first + from / ENTRY_LEN;
-    let end = first + (from + to_u64(buf.len())).div_ceil(ENTRY_LEN);
-    let mut entries = vec![UNALLOCATED; to_usize(end - start)];
-    for (unit, rank) in units.allocated_in(start, end) {
-        if let Some(entry) = entries.get_mut(to_usize(unit - start)) {
-            *entry = allocated_entry((cluster + rank) * CLUSTER_LEN)
-                .expect("the file has fewer clusters than 2^36, checked when it was planned");
-        }
-    }
-    copy_padded(entries.as_bytes(), from % ENTRY_LEN, buf);
-}
-
-/// Fills `buf` from byte `within` of the counts of clusters that are all in use.
-fn fill_refcounts(within: u64, buf: &mut [u8]) {
-    let count = (within % REFCOUNT_LEN + to_u64(buf.len())).div_ceil(REFCOUNT_LEN);
-    let counts: Vec<U16> = vec![USED_ONCE; to_usize(count)];
-    copy_padded(counts.as_bytes(), within % REFCOUNT_LEN, buf);
-}
-
-impl ByteSource for Qcow2 {
-    fn len(&self) -> u64 {
-        self.cluster_count() * CLUSTER_LEN
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        check_range(offset, buf.len(), self.len())?;
-        read_regions(
-            offset,
-            buf,
-            |offset| self.region_at(offset),
-            |region, within, part| self.fill(region.kind, within, part),
-        )
-    }
-
-    fn run_at(&self, offset: u64) -> Run {
-        if offset >= self.len() {
-            return Run::EMPTY;
-        }
-        let region = self.region_at(offset);
-        let len = region.rest(offset);
-        let origin = match region.kind {
-            Kind::Header => Origin::Computed("qcow2 header"),
-            Kind::RefcountTable => Origin::Computed("refcount table"),
-            Kind::RefcountBlocks => Origin::Computed("refcount block"),
-            Kind::L1Table => Origin::Computed("L1 table"),
-            Kind::L2Tables => Origin::Computed("L2 table"),
-            Kind::Padding => Origin::Zero,
-            Kind::Data(from) => {
-                let run = self.disk.run_at(from + region.within(offset));
-                return Run {
-                    len: run.len.min(len),
-                    origin: run.origin,
-                };
-            }
-        };
-        Run { len, origin }
-    }
-
-    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
-        if offset >= self.len() {
-            return (true, 0);
-        }
-        let region = self.region_at(offset);
-        match region.kind {
-            Kind::Data(from) => {
-                let (is_zero, len) = self.disk.known_zero_at(from + region.within(offset));
-                (is_zero, len.min(region.rest(offset)))
-            }
-            kind => (kind == Kind::Padding, region.rest(offset)),
-        }
-    }
-
-    fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
-        if offset >= self.len() {
-            return;
-        }
-        let region = self.region_at(offset);
-        let within = region.within(offset);
-        let (what, inside) = self.describe(region.kind, within);
-        trail.push(Step {
-            what,
-            offset: inside,
-        });
-        if let Kind::Data(from) = region.kind {
-            self.disk.explain_at(from + within, trail);
-        }
-    }
-
-    fn may_block(&self, offset: u64, len: u64) -> bool {
-        // Only clusters of data are read from the disk.
-        offset.saturating_add(len) > self.data_cluster() * CLUSTER_LEN
-            && self.disk.may_block(0, self.disk.len())
+        })
     }
 }

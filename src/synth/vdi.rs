@@ -13,10 +13,11 @@ use uuid::Uuid;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
+use super::container::{Container, Content};
 use super::data_map::DataMap;
 use super::fingerprint;
-use super::region::{Region, copy_padded, read_regions};
-use super::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use super::region::{Region, copy_padded};
+use super::source::ByteSource;
 use super::unit_map::UnitMap;
 use crate::formats::vdi::{
     BLOCK_LEN, BLOCKS_MAX, MAP_ENTRY_LEN, MAP_OFFSET, UNALLOCATED, VdiHeader, block_count,
@@ -63,7 +64,7 @@ pub struct Vdi {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::synth) enum Kind {
     Header,
     BlockMap,
     /// A run of blocks; the disk's offset of the first.
@@ -100,7 +101,37 @@ impl Vdi {
         })
     }
 
-    /// The region that holds the byte at `offset`, which is inside the file.
+    /// Fills `buf` from byte `within` of the block map.
+    fn fill_map(&self, within: u64, buf: &mut [u8]) {
+        let first = within / MAP_ENTRY_LEN;
+        let end = (within + to_u64(buf.len())).div_ceil(MAP_ENTRY_LEN);
+        let mut entries = vec![UNALLOCATED; to_usize(end - first)];
+        for (block, rank) in self.blocks.allocated_in(first, end) {
+            if let Some(entry) = entries.get_mut(to_usize(block - first)) {
+                *entry = U32::new(small(rank));
+            }
+        }
+        copy_padded(entries.as_bytes(), within % MAP_ENTRY_LEN, buf);
+    }
+}
+
+/// A number of blocks.
+fn small(count: u64) -> u32 {
+    debug_assert!(count <= BLOCKS_MAX, "disks of more blocks are refused");
+    low32(count)
+}
+
+impl Container for Vdi {
+    type Kind = Kind;
+
+    fn disk(&self) -> &dyn ByteSource {
+        &*self.disk
+    }
+
+    fn file_len(&self) -> u64 {
+        self.data_offset + self.blocks.allocated_count() * BLOCK_LEN
+    }
+
     fn region_at(&self, offset: u64) -> Region<Kind> {
         let map_end = MAP_OFFSET + self.blocks.unit_count() * MAP_ENTRY_LEN;
         let between = |kind, start: u64, end: u64| Region::new(kind, start, end - start);
@@ -129,93 +160,25 @@ impl Vdi {
         }
     }
 
-    fn fill(&self, kind: Kind, within: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+    fn content(&self, kind: Kind, within: u64) -> Content<'_> {
+        match kind {
+            Kind::Header => Content::Computed("VDI header"),
+            Kind::BlockMap => Content::Computed("VDI block map"),
+            Kind::Padding => Content::Zero,
+            Kind::Data(from) => Content::Inner(&*self.disk, from + within),
+        }
+    }
+
+    fn render(&self, kind: Kind, within: u64, buf: &mut [u8]) {
         match kind {
             Kind::Header => copy_padded(&self.header, within, buf),
             Kind::BlockMap => self.fill_map(within, buf),
-            Kind::Data(from) => return self.disk.read_exact_at(from + within, buf),
-            Kind::Padding => buf.fill(0),
-        }
-        Ok(())
-    }
-
-    /// Fills `buf` from byte `within` of the block map.
-    fn fill_map(&self, within: u64, buf: &mut [u8]) {
-        let first = within / MAP_ENTRY_LEN;
-        let end = (within + to_u64(buf.len())).div_ceil(MAP_ENTRY_LEN);
-        let mut entries = vec![UNALLOCATED; to_usize(end - first)];
-        for (block, rank) in self.blocks.allocated_in(first, end) {
-            if let Some(entry) = entries.get_mut(to_usize(block - first)) {
-                *entry = U32::new(small(rank));
-            }
-        }
-        copy_padded(entries.as_bytes(), within % MAP_ENTRY_LEN, buf);
-    }
-}
-
-/// A number of blocks.
-fn small(count: u64) -> u32 {
-    debug_assert!(count <= BLOCKS_MAX, "disks of more blocks are refused");
-    low32(count)
-}
-
-impl ByteSource for Vdi {
-    fn len(&self) -> u64 {
-        self.data_offset + self.blocks.allocated_count() * BLOCK_LEN
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        check_range(offset, buf.len(), self.len())?;
-        read_regions(
-            offset,
-            buf,
-            |offset| self.region_at(offset),
-            |region, within, part| self.fill(region.kind, within, part),
-        )
-    }
-
-    fn run_at(&self, offset: u64) -> Run {
-        if offset >= self.len() {
-            return Run::EMPTY;
-        }
-        let region = self.region_at(offset);
-        let len = region.rest(offset);
-        let origin = match region.kind {
-            Kind::Header => Origin::Computed("VDI header"),
-            Kind::BlockMap => Origin::Computed("VDI block map"),
-            Kind::Padding => Origin::Zero,
-            Kind::Data(from) => {
-                let run = self.disk.run_at(from + region.within(offset));
-                return Run {
-                    len: run.len.min(len),
-                    origin: run.origin,
-                };
-            }
-        };
-        Run { len, origin }
-    }
-
-    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
-        if offset >= self.len() {
-            return (true, 0);
-        }
-        let region = self.region_at(offset);
-        match region.kind {
-            Kind::Data(from) => {
-                let (is_zero, len) = self.disk.known_zero_at(from + region.within(offset));
-                (is_zero, len.min(region.rest(offset)))
-            }
-            kind => (kind == Kind::Padding, region.rest(offset)),
+            Kind::Data(_) | Kind::Padding => {}
         }
     }
 
-    fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
-        if offset >= self.len() {
-            return;
-        }
-        let region = self.region_at(offset);
-        let within = region.within(offset);
-        let (what, inside) = match region.kind {
+    fn describe(&self, kind: Kind, within: u64) -> Option<(String, u64)> {
+        Some(match kind {
             Kind::Header => ("VDI header".to_owned(), within),
             Kind::BlockMap => {
                 let block = within / MAP_ENTRY_LEN;
@@ -227,18 +190,6 @@ impl ByteSource for Vdi {
                 (format!("VDI block {}", at / BLOCK_LEN), at % BLOCK_LEN)
             }
             Kind::Padding => ("VDI padding".to_owned(), within),
-        };
-        trail.push(Step {
-            what,
-            offset: inside,
-        });
-        if let Kind::Data(from) = region.kind {
-            self.disk.explain_at(from + within, trail);
-        }
-    }
-
-    fn may_block(&self, offset: u64, len: u64) -> bool {
-        // Only blocks are read from the disk.
-        offset.saturating_add(len) > self.data_offset && self.disk.may_block(0, self.disk.len())
+        })
     }
 }

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
+use super::container::{Container, Content};
 use super::data_map::DataMap;
-use super::region::{Region, copy_padded, read_regions};
+use super::region::{Region, copy_padded};
 use super::segments::{Segment, SegmentMap};
-use super::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use super::source::ByteSource;
 use super::unit_map::UnitMap;
 use crate::formats::vhdx::file_identifier::RawFileIdentifier;
 use crate::formats::vhdx::header::{HEADER_OFFSETS, Header};
@@ -59,7 +60,7 @@ pub struct Vhdx {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::synth) enum Kind {
     Front,
     Table,
     /// Behind the table's last entry.
@@ -102,35 +103,6 @@ impl Vhdx {
         bat::entry_count(self.blocks.unit_count())
     }
 
-    /// The region that holds the byte at `offset`, which is inside the file.
-    fn region_at(&self, offset: u64) -> Region<Kind> {
-        if offset < BAT_OFFSET {
-            return Region::new(Kind::Front, 0, BAT_OFFSET);
-        }
-        let table_len = bat::ENTRY_LEN * self.entry_count();
-        let table_end = BAT_OFFSET + table_len;
-        if offset < table_end {
-            return Region::new(Kind::Table, BAT_OFFSET, table_len);
-        }
-        if offset < self.blocks_start {
-            let len = self.blocks_start - table_end;
-            return Region::new(Kind::TablePadding, table_end, len);
-        }
-        let run = self
-            .blocks
-            .run_of_rank((offset - self.blocks_start) / BLOCK_LEN)
-            .expect("offsets inside the file lie in allocated blocks");
-        let start = self.blocks_start + BLOCK_LEN * run.rank;
-        let disk_offset = run.first * BLOCK_LEN;
-        let whole = (run.end - run.first) * BLOCK_LEN;
-        let len = whole.min(self.disk.len() - disk_offset);
-        if offset < start + len {
-            Region::new(Kind::Blocks(disk_offset), start, len)
-        } else {
-            Region::new(Kind::Padding, start + len, whole - len)
-        }
-    }
-
     /// Fills `buf` from byte `from` of the block allocation table.
     fn fill_table(&self, from: u64, buf: &mut [u8]) {
         let first = from / bat::ENTRY_LEN;
@@ -148,30 +120,6 @@ impl Vhdx {
             }
         }
         copy_padded(entries.as_bytes(), from % bat::ENTRY_LEN, buf);
-    }
-
-    fn fill(&self, kind: Kind, within: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        match kind {
-            Kind::Front => self.front.read_exact_at(within, buf),
-            Kind::Table => {
-                self.fill_table(within, buf);
-                Ok(())
-            }
-            Kind::Blocks(disk_offset) => self.disk.read_exact_at(disk_offset + within, buf),
-            Kind::TablePadding | Kind::Padding => {
-                buf.fill(0);
-                Ok(())
-            }
-        }
-    }
-
-    /// What gives the bytes of a region that are another source's, and the offset there of the region's byte `within`.
-    fn inner(&self, kind: Kind, within: u64) -> Option<(&dyn ByteSource, u64)> {
-        match kind {
-            Kind::Front => Some((&self.front, within)),
-            Kind::Blocks(disk_offset) => Some((&*self.disk, disk_offset + within)),
-            Kind::Table | Kind::TablePadding | Kind::Padding => None,
-        }
     }
 }
 
@@ -223,67 +171,63 @@ fn front(params: VhdxParams, disk_len: u64, bat_len: u64) -> SegmentMap {
     front
 }
 
-impl ByteSource for Vhdx {
-    fn len(&self) -> u64 {
+impl Container for Vhdx {
+    type Kind = Kind;
+
+    fn disk(&self) -> &dyn ByteSource {
+        &*self.disk
+    }
+
+    fn file_len(&self) -> u64 {
         self.blocks_start + BLOCK_LEN * self.blocks.allocated_count()
     }
 
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        check_range(offset, buf.len(), self.len())?;
-        read_regions(
-            offset,
-            buf,
-            |offset| self.region_at(offset),
-            |region, within, part| self.fill(region.kind, within, part),
-        )
-    }
-
-    fn run_at(&self, offset: u64) -> Run {
-        if offset >= self.len() {
-            return Run::EMPTY;
+    fn region_at(&self, offset: u64) -> Region<Kind> {
+        if offset < BAT_OFFSET {
+            return Region::new(Kind::Front, 0, BAT_OFFSET);
         }
-        let region = self.region_at(offset);
-        let len = region.rest(offset);
-        if let Some((source, at)) = self.inner(region.kind, region.within(offset)) {
-            let run = source.run_at(at);
-            return Run {
-                len: run.len.min(len),
-                origin: run.origin,
-            };
+        let table_len = bat::ENTRY_LEN * self.entry_count();
+        let table_end = BAT_OFFSET + table_len;
+        if offset < table_end {
+            return Region::new(Kind::Table, BAT_OFFSET, table_len);
         }
-        let origin = match region.kind {
-            Kind::Table => Origin::Computed("block allocation table"),
-            _ => Origin::Zero,
-        };
-        Run { len, origin }
-    }
-
-    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
-        if offset >= self.len() {
-            return (true, 0);
+        if offset < self.blocks_start {
+            let len = self.blocks_start - table_end;
+            return Region::new(Kind::TablePadding, table_end, len);
         }
-        let region = self.region_at(offset);
-        let rest = region.rest(offset);
-        match self.inner(region.kind, region.within(offset)) {
-            Some((source, at)) => {
-                let (is_zero, len) = source.known_zero_at(at);
-                (is_zero, len.min(rest))
-            }
-            None => (region.kind != Kind::Table, rest),
+        let run = self
+            .blocks
+            .run_of_rank((offset - self.blocks_start) / BLOCK_LEN)
+            .expect("offsets inside the file lie in allocated blocks");
+        let start = self.blocks_start + BLOCK_LEN * run.rank;
+        let disk_offset = run.first * BLOCK_LEN;
+        let whole = (run.end - run.first) * BLOCK_LEN;
+        let len = whole.min(self.disk.len() - disk_offset);
+        if offset < start + len {
+            Region::new(Kind::Blocks(disk_offset), start, len)
+        } else {
+            Region::new(Kind::Padding, start + len, whole - len)
         }
     }
 
-    fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
-        if offset >= self.len() {
-            return;
+    fn content(&self, kind: Kind, within: u64) -> Content<'_> {
+        match kind {
+            Kind::Front => Content::Inner(&self.front, within),
+            Kind::Blocks(disk_offset) => Content::Inner(&*self.disk, disk_offset + within),
+            Kind::Table => Content::Computed("block allocation table"),
+            Kind::TablePadding | Kind::Padding => Content::Zero,
         }
-        let region = self.region_at(offset);
-        let within = region.within(offset);
-        let (what, step_offset) = match region.kind {
-            Kind::Front => {
-                self.front.explain_at(within, trail);
-                return;
-            }
+    }
+
+    fn render(&self, kind: Kind, within: u64, buf: &mut [u8]) {
+        if kind == Kind::Table {
+            self.fill_table(within, buf);
+        }
+    }
+
+    fn describe(&self, kind: Kind, within: u64) -> Option<(String, u64)> {
+        Some(match kind {
+            Kind::Front => return None,
             Kind::Table => {
                 let index = within / bat::ENTRY_LEN;
                 let block = bat::blocks_before(index);
@@ -300,17 +244,6 @@ impl ByteSource for Vhdx {
                 (format!("VHDX block {}", at / BLOCK_LEN), at % BLOCK_LEN)
             }
             Kind::Padding => ("VHDX block, behind the end of the disk".to_owned(), within),
-        };
-        trail.push(Step {
-            what,
-            offset: step_offset,
-        });
-        if let Kind::Blocks(disk_offset) = region.kind {
-            self.disk.explain_at(disk_offset + within, trail);
-        }
-    }
-
-    fn may_block(&self, _: u64, _: u64) -> bool {
-        self.disk.may_block(0, self.disk.len())
+        })
     }
 }

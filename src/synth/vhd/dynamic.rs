@@ -16,9 +16,10 @@ use super::{VhdError, VhdParams};
 use crate::formats::vhd::dynamic_header::{DynamicHeader, TABLE_OFFSET};
 use crate::formats::vhd::footer::DiskType;
 use crate::formats::vhd::{BITMAP_LEN, BLOCK_LEN, DYNAMIC_HEADER_LEN, FOOTER_LEN, UNUSED_ENTRY};
+use crate::synth::container::{Container, Content};
 use crate::synth::data_map::DataMap;
-use crate::synth::region::{Region, copy_padded, read_regions};
-use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use crate::synth::region::{Region, copy_padded};
+use crate::synth::source::ByteSource;
 use crate::synth::unit_map::UnitMap;
 use crate::units::{SECTOR_SIZE, to_u64, to_usize};
 
@@ -38,7 +39,7 @@ pub struct DynamicVhd {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::synth) enum Kind {
     FooterCopy,
     Header,
     Table,
@@ -85,7 +86,34 @@ impl DynamicVhd {
         self.blocks_start + STRIDE * self.blocks.allocated_count()
     }
 
-    /// The region that holds the byte at `offset`, which is inside the file.
+    /// Fills `buf` from byte `from` of the block allocation table. Unused entries up to the end of its last sector are
+    /// as those of blocks that are not allocated.
+    fn fill_table(&self, from: u64, buf: &mut [u8]) {
+        let first = from / ENTRY_LEN;
+        let end = (from + to_u64(buf.len())).div_ceil(ENTRY_LEN);
+        let mut entries = vec![UNUSED_ENTRY; to_usize(end - first)];
+        for (block, rank) in self.blocks.allocated_in(first, end) {
+            let sector = (self.blocks_start + STRIDE * rank) / SECTOR_SIZE;
+            if let Some(entry) = entries.get_mut(to_usize(block - first)) {
+                let sector = u32::try_from(sector).expect("a file below 2 TiB has 2^32 sectors");
+                *entry = U32::new(sector);
+            }
+        }
+        copy_padded(entries.as_bytes(), from % ENTRY_LEN, buf);
+    }
+}
+
+impl Container for DynamicVhd {
+    type Kind = Kind;
+
+    fn disk(&self) -> &dyn ByteSource {
+        &*self.disk
+    }
+
+    fn file_len(&self) -> u64 {
+        self.blocks_end() + FOOTER_LEN
+    }
+
     fn region_at(&self, offset: u64) -> Region<Kind> {
         if offset < FOOTER_LEN {
             return Region::new(Kind::FooterCopy, 0, FOOTER_LEN);
@@ -119,95 +147,30 @@ impl DynamicVhd {
         }
     }
 
-    /// Fills `buf` from byte `from` of the block allocation table. Unused entries up to the end of its last sector are
-    /// as those of blocks that are not allocated.
-    fn fill_table(&self, from: u64, buf: &mut [u8]) {
-        let first = from / ENTRY_LEN;
-        let end = (from + to_u64(buf.len())).div_ceil(ENTRY_LEN);
-        let mut entries = vec![UNUSED_ENTRY; to_usize(end - first)];
-        for (block, rank) in self.blocks.allocated_in(first, end) {
-            let sector = (self.blocks_start + STRIDE * rank) / SECTOR_SIZE;
-            if let Some(entry) = entries.get_mut(to_usize(block - first)) {
-                let sector = u32::try_from(sector).expect("a file below 2 TiB has 2^32 sectors");
-                *entry = U32::new(sector);
-            }
+    fn content(&self, kind: Kind, within: u64) -> Content<'_> {
+        match kind {
+            Kind::FooterCopy | Kind::Footer => Content::Computed("VHD footer"),
+            Kind::Header => Content::Computed("dynamic disk header"),
+            Kind::Table => Content::Computed("block allocation table"),
+            Kind::Bitmap(_) => Content::Computed("sector bitmap"),
+            Kind::Block(disk_offset) => Content::Inner(&*self.disk, disk_offset + within),
+            Kind::Padding => Content::Zero,
         }
-        copy_padded(entries.as_bytes(), from % ENTRY_LEN, buf);
     }
 
-    fn fill(&self, kind: Kind, within: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+    fn render(&self, kind: Kind, within: u64, buf: &mut [u8]) {
         match kind {
             Kind::FooterCopy | Kind::Footer => copy_padded(&self.footer, within, buf),
             Kind::Header => copy_padded(&self.header, within, buf),
             Kind::Table => self.fill_table(within, buf),
             // Every sector is there: a reader without a parent has nothing else to find in a bitmap.
             Kind::Bitmap(_) => buf.fill(0xff),
-            Kind::Block(disk_offset) => {
-                return self.disk.read_exact_at(disk_offset + within, buf);
-            }
-            Kind::Padding => buf.fill(0),
+            Kind::Block(_) | Kind::Padding => {}
         }
-        Ok(())
-    }
-}
-
-impl ByteSource for DynamicVhd {
-    fn len(&self) -> u64 {
-        self.blocks_end() + FOOTER_LEN
     }
 
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        check_range(offset, buf.len(), self.len())?;
-        read_regions(
-            offset,
-            buf,
-            |offset| self.region_at(offset),
-            |region, within, part| self.fill(region.kind, within, part),
-        )
-    }
-
-    fn run_at(&self, offset: u64) -> Run {
-        if offset >= self.len() {
-            return Run::EMPTY;
-        }
-        let region = self.region_at(offset);
-        let len = region.rest(offset);
-        let origin = match region.kind {
-            Kind::FooterCopy | Kind::Footer => Origin::Computed("VHD footer"),
-            Kind::Header => Origin::Computed("dynamic disk header"),
-            Kind::Table => Origin::Computed("block allocation table"),
-            Kind::Bitmap(_) => Origin::Computed("sector bitmap"),
-            Kind::Block(disk_offset) => {
-                let run = self.disk.run_at(disk_offset + region.within(offset));
-                return Run {
-                    len: run.len.min(len),
-                    origin: run.origin,
-                };
-            }
-            Kind::Padding => Origin::Zero,
-        };
-        Run { len, origin }
-    }
-
-    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
-        if offset >= self.len() {
-            return (true, 0);
-        }
-        let region = self.region_at(offset);
-        let Kind::Block(disk_offset) = region.kind else {
-            return (region.kind == Kind::Padding, region.rest(offset));
-        };
-        let (is_zero, len) = self.disk.known_zero_at(disk_offset + region.within(offset));
-        (is_zero, len.min(region.rest(offset)))
-    }
-
-    fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
-        if offset >= self.len() {
-            return;
-        }
-        let region = self.region_at(offset);
-        let within = region.within(offset);
-        let what = match region.kind {
+    fn describe(&self, kind: Kind, within: u64) -> Option<(String, u64)> {
+        let what = match kind {
             Kind::FooterCopy => "copy of the VHD footer".to_owned(),
             Kind::Header => "dynamic disk header".to_owned(),
             Kind::Table if within / ENTRY_LEN < self.blocks.unit_count() => {
@@ -216,24 +179,10 @@ impl ByteSource for DynamicVhd {
             }
             Kind::Table => "block allocation table, unused entries".to_owned(),
             Kind::Bitmap(block) => format!("sector bitmap of block {block}"),
-            Kind::Block(disk_offset) => {
-                trail.push(Step {
-                    what: format!("VHD block {}", disk_offset / BLOCK_LEN),
-                    offset: within,
-                });
-                self.disk.explain_at(disk_offset + within, trail);
-                return;
-            }
+            Kind::Block(disk_offset) => format!("VHD block {}", disk_offset / BLOCK_LEN),
             Kind::Padding => "VHD block, behind the end of the disk".to_owned(),
             Kind::Footer => "VHD footer".to_owned(),
         };
-        trail.push(Step {
-            what,
-            offset: within,
-        });
-    }
-
-    fn may_block(&self, _: u64, _: u64) -> bool {
-        self.disk.may_block(0, self.disk.len())
+        Some((what, within))
     }
 }

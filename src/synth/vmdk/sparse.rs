@@ -18,9 +18,10 @@ use crate::formats::vmdk::header::{Layout, SparseExtentHeader};
 use crate::formats::vmdk::{
     DESCRIPTOR_END, GRAIN_LEN, GRAIN_SECTORS, GRAIN_TABLE_LEN, GRAIN_TABLE_SECTORS, GTES_PER_GT,
 };
+use crate::synth::container::{Container, Content};
 use crate::synth::data_map::DataMap;
-use crate::synth::region::{Region, copy_padded, read_regions};
-use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use crate::synth::region::{Region, copy_padded};
+use crate::synth::source::ByteSource;
 use crate::synth::unit_map::UnitMap;
 use crate::units::{SECTOR_SIZE, checked_round_up, to_u64};
 
@@ -39,13 +40,13 @@ pub struct SparseVmdk {
 
 /// The redundant copy of directory and tables comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copy {
+pub(in crate::synth) enum Copy {
     Redundant,
     Primary,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::synth) enum Kind {
     Header,
     Descriptor,
     Directory(Copy),
@@ -116,7 +117,46 @@ impl SparseVmdk {
         self.over_head + GRAIN_SECTORS * rank
     }
 
-    /// The region that holds the byte at `offset`, which is inside the file.
+    /// The region of a sector inside one copy of directory and tables.
+    fn copy_region_at(&self, copy: Copy, sector: u64) -> Region<Kind> {
+        let directory = self.directory_sector(copy);
+        let first_table = self.table_sector(copy, 0);
+        if sector < first_table {
+            return Region::new(
+                Kind::Directory(copy),
+                directory * SECTOR_SIZE,
+                self.directory_sectors * SECTOR_SIZE,
+            );
+        }
+        let table = (sector - first_table) / GRAIN_TABLE_SECTORS;
+        let next_used = self
+            .grains
+            .next_allocated(table * GTES_PER_GT)
+            .map_or(self.table_count, |grain| grain / GTES_PER_GT);
+        let (kind, end) = if next_used == table {
+            (Kind::Tables(copy, table), table + 1)
+        } else {
+            (Kind::EmptyTables(copy, table), next_used)
+        };
+        Region::new(
+            kind,
+            self.table_sector(copy, table) * SECTOR_SIZE,
+            (end - table) * GRAIN_TABLE_LEN,
+        )
+    }
+}
+
+impl Container for SparseVmdk {
+    type Kind = Kind;
+
+    fn disk(&self) -> &dyn ByteSource {
+        &*self.disk
+    }
+
+    fn file_len(&self) -> u64 {
+        self.grain_sector(self.grains.allocated_count()) * SECTOR_SIZE
+    }
+
     fn region_at(&self, offset: u64) -> Region<Kind> {
         let sector = offset / SECTOR_SIZE;
         let sectors = |kind, first: u64, end: u64| {
@@ -156,35 +196,18 @@ impl SparseVmdk {
         )
     }
 
-    /// The region of a sector inside one copy of directory and tables.
-    fn copy_region_at(&self, copy: Copy, sector: u64) -> Region<Kind> {
-        let directory = self.directory_sector(copy);
-        let first_table = self.table_sector(copy, 0);
-        if sector < first_table {
-            return Region::new(
-                Kind::Directory(copy),
-                directory * SECTOR_SIZE,
-                self.directory_sectors * SECTOR_SIZE,
-            );
+    fn content(&self, kind: Kind, within: u64) -> Content<'_> {
+        match kind {
+            Kind::Header => Content::Computed("VMDK header"),
+            Kind::Descriptor => Content::Computed("VMDK descriptor"),
+            Kind::Directory(_) => Content::Computed("grain directory"),
+            Kind::Tables(..) => Content::Computed("grain table"),
+            Kind::EmptyTables(..) | Kind::Padding => Content::Zero,
+            Kind::Grains(disk_offset) => Content::Inner(&*self.disk, disk_offset + within),
         }
-        let table = (sector - first_table) / GRAIN_TABLE_SECTORS;
-        let next_used = self
-            .grains
-            .next_allocated(table * GTES_PER_GT)
-            .map_or(self.table_count, |grain| grain / GTES_PER_GT);
-        let (kind, end) = if next_used == table {
-            (Kind::Tables(copy, table), table + 1)
-        } else {
-            (Kind::EmptyTables(copy, table), next_used)
-        };
-        Region::new(
-            kind,
-            self.table_sector(copy, table) * SECTOR_SIZE,
-            (end - table) * GRAIN_TABLE_LEN,
-        )
     }
 
-    fn fill(&self, kind: Kind, within: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+    fn render(&self, kind: Kind, within: u64, buf: &mut [u8]) {
         match kind {
             Kind::Header => copy_padded(&self.header, within, buf),
             Kind::Descriptor => copy_padded(&self.descriptor, within, buf),
@@ -194,116 +217,41 @@ impl SparseVmdk {
             Kind::Tables(_, table) => fill_table(&self.grains, table, within, buf, |rank| {
                 self.grain_sector(rank)
             }),
-            Kind::EmptyTables(..) | Kind::Padding => buf.fill(0),
-            Kind::Grains(disk_offset) => {
-                return self.disk.read_exact_at(disk_offset + within, buf);
-            }
+            Kind::EmptyTables(..) | Kind::Padding | Kind::Grains(_) => {}
         }
-        Ok(())
-    }
-}
-
-impl ByteSource for SparseVmdk {
-    fn len(&self) -> u64 {
-        self.grain_sector(self.grains.allocated_count()) * SECTOR_SIZE
     }
 
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-        check_range(offset, buf.len(), self.len())?;
-        read_regions(
-            offset,
-            buf,
-            |offset| self.region_at(offset),
-            |region, within, part| self.fill(region.kind, within, part),
-        )
-    }
-
-    fn run_at(&self, offset: u64) -> Run {
-        if offset >= self.len() {
-            return Run::EMPTY;
-        }
-        let region = self.region_at(offset);
-        let len = region.rest(offset);
-        let origin = match region.kind {
-            Kind::Header => Origin::Computed("VMDK header"),
-            Kind::Descriptor => Origin::Computed("VMDK descriptor"),
-            Kind::Directory(_) => Origin::Computed("grain directory"),
-            Kind::Tables(..) => Origin::Computed("grain table"),
-            Kind::EmptyTables(..) | Kind::Padding => Origin::Zero,
-            Kind::Grains(disk_offset) => {
-                let run = self.disk.run_at(disk_offset + region.within(offset));
-                return Run {
-                    len: run.len.min(len),
-                    origin: run.origin,
-                };
-            }
-        };
-        Run { len, origin }
-    }
-
-    fn known_zero_at(&self, offset: u64) -> (bool, u64) {
-        if offset >= self.len() {
-            return (true, 0);
-        }
-        let region = self.region_at(offset);
-        let Kind::Grains(disk_offset) = region.kind else {
-            let run = self.run_at(offset);
-            return (run.origin.is_zero(), run.len);
-        };
-        let (is_zero, len) = self.disk.known_zero_at(disk_offset + region.within(offset));
-        (is_zero, len.min(region.rest(offset)))
-    }
-
-    fn explain_at(&self, offset: u64, trail: &mut Vec<Step>) {
-        if offset >= self.len() {
-            return;
-        }
-        let region = self.region_at(offset);
-        let within = region.within(offset);
+    fn describe(&self, kind: Kind, within: u64) -> Option<(String, u64)> {
         let copy_name = |copy| match copy {
             Copy::Redundant => "redundant ",
             Copy::Primary => "",
         };
-        let (what, offset) = match region.kind {
+        Some(match kind {
             Kind::Header => ("VMDK header".to_owned(), within),
             Kind::Descriptor => ("VMDK descriptor".to_owned(), within),
             Kind::Directory(copy) => {
                 let name = copy_name(copy);
                 let table = within / 4;
-                if table < self.table_count {
-                    (
-                        format!("{name}grain directory, entry of grain table {table}"),
-                        within,
-                    )
+                let what = if table < self.table_count {
+                    format!("{name}grain directory, entry of grain table {table}")
                 } else {
-                    (format!("{name}grain directory, unused entries"), within)
-                }
+                    format!("{name}grain directory, unused entries")
+                };
+                (what, within)
             }
             Kind::Tables(copy, first) | Kind::EmptyTables(copy, first) => {
                 let table = first + within / GRAIN_TABLE_LEN;
                 let within = within % GRAIN_TABLE_LEN;
                 let grain = table * GTES_PER_GT + within / 4;
                 let name = copy_name(copy);
-                (
-                    format!("{name}grain table {table}, entry of grain {grain}"),
-                    within,
-                )
+                let what = format!("{name}grain table {table}, entry of grain {grain}");
+                (what, within)
             }
             Kind::Padding => ("VMDK padding".to_owned(), within),
             Kind::Grains(disk_offset) => {
                 let at = disk_offset + within;
-                trail.push(Step {
-                    what: format!("VMDK grain {}", at / GRAIN_LEN),
-                    offset: at % GRAIN_LEN,
-                });
-                self.disk.explain_at(at, trail);
-                return;
+                (format!("VMDK grain {}", at / GRAIN_LEN), at % GRAIN_LEN)
             }
-        };
-        trail.push(Step { what, offset });
-    }
-
-    fn may_block(&self, _: u64, _: u64) -> bool {
-        self.disk.may_block(0, self.disk.len())
+        })
     }
 }
