@@ -4,7 +4,8 @@
 #
 #   boot-vm.sh IMAGE FORMAT [CONTROLLER]
 #
-# FORMAT      raw | vmdk | ova:OFFSET:SIZE (the VMDK at these bytes of an OVA, read in place)
+# FORMAT      raw | vmdk | qcow2 | vdi | vpc (a VHD) | vhdx, as qemu calls them; ova:OFFSET:SIZE is the VMDK at these
+#             bytes of an OVA, read in place. An image may be the child of another.
 # CONTROLLER  pvscsi (default) | nvme | virtio | virtio-scsi | ide
 #
 # Environment: BOOT_NIC (vmxnet3), BOOT_MEMORY in MiB (256), BOOT_TIMEOUT in seconds (180), QEMU (qemu-system-x86_64).
@@ -15,7 +16,7 @@
 set -euo pipefail
 
 usage() {
-    echo "usage: boot-vm.sh IMAGE raw|vmdk|ova:OFFSET:SIZE [pvscsi|nvme|virtio|virtio-scsi|ide]" >&2
+    echo "usage: boot-vm.sh IMAGE raw|vmdk|qcow2|vdi|vpc|vhdx|ova:OFFSET:SIZE [pvscsi|nvme|virtio|virtio-scsi|ide]" >&2
     exit 2
 }
 
@@ -33,7 +34,7 @@ json_string() {
 
 file="{\"driver\": \"file\", \"filename\": $(json_string "$image")}"
 case $format in
-raw | vmdk) block="{\"driver\": \"$format\", \"file\": $file}" ;;
+raw | vmdk | qcow2 | vdi | vpc | vhdx) block="{\"driver\": \"$format\", \"file\": $file}" ;;
 ova:*:*)
     IFS=: read -r _ offset size <<<"$format"
     [[ $offset =~ ^[0-9]+$ && $size =~ ^[0-9]+$ ]] || usage

@@ -1,4 +1,4 @@
-//! The scripts of `benches/` that compare with `mke2fs -d` run and print their tables. Times neither pass nor fail.
+//! The scripts of `benches/` that compare with other programs run and print their tables. Times neither pass nor fail.
 
 use std::fs;
 use std::process::Command;
@@ -100,5 +100,43 @@ fn edits_are_compared_with_mke2fs() {
             let share = number(row[6]);
             assert!(share > 0.0 && share <= 100.0, "{row:?}");
         }
+    }
+}
+
+#[test]
+fn compressed_images_are_compared_with_qemu_img() {
+    let tools = ["python3", "qemu-img", "cp"];
+    if !require_fuse() || !tools.into_iter().all(require_tool) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for index in 0..100 {
+        fs::write(tree.join(format!("{index}")), noise(index, 100_000)).unwrap();
+    }
+    let arguments = [tree.to_str().unwrap()];
+    let variables = [("ROUNDS", "1"), ("LEVELS", "1 6")];
+    let text = output_of("benches/deflate.sh", &arguments, &variables);
+    for level in [1, 6] {
+        let sizes = ["", ", once more", ", one file touched"].map(|what| {
+            let found = rows(&text, &format!("index, level {level}{what}"));
+            assert_eq!(found.len(), 1, "{text}");
+            number(found[0][4])
+        });
+        // Noise stays what it is.
+        assert!(
+            sizes.iter().all(|size| (9.5..12.0).contains(size)),
+            "{text}"
+        );
+    }
+    let converted = rows(&text, "`qemu-img convert`");
+    assert_eq!(number(converted[0][2]), 1.0);
+    for what in ["front to back", "the same 4 MiB again"] {
+        let found = rows(&text, what);
+        assert!(
+            found[0][1..].iter().all(|cell| number(cell) > 0.0),
+            "{text}"
+        );
     }
 }

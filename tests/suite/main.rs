@@ -7,6 +7,7 @@
 
 mod benches;
 mod boot;
+mod children;
 mod cli_reference;
 mod deflate;
 mod deflate_mounted;
