@@ -4,8 +4,8 @@
 #   setup.sh [demo|os|test|long]
 #
 # demo: what building, mounting, checking and booting the example needs. os: also what unpacks the Debian of examples/os.
-# test (default): also what the tests run. long: also fsx, which `make test-long` runs; Debian has none, so cargo builds
-# it below target/tools.
+# test (default): also what the tests run; the Python readers of tests/readers come from PyPI, below target/tools.
+# long: also fsx, which `make test-long` runs; Debian has none, so cargo builds it below target/tools.
 # Root, or sudo, is needed only if something is missing.
 set -euo pipefail
 # Debian gives ordinary users no sbin; e2fsck and sfdisk live there.
@@ -99,6 +99,8 @@ list_missing() {
     need mtree mtree-netbsd
     need stress-ng stress-ng
     need vagrant vagrant
+    # Debian's own Python, which its package of venv belongs to.
+    /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     # The shell has a word of that name.
     [ -x /usr/bin/time ] || missing+=(time)
 }
@@ -108,6 +110,30 @@ build_fsx() {
     [ "$profile" = long ] && [ ! -x target/tools/bin/fsx ] || return 0
     use_newest_cargo
     cargo install --locked --quiet --root target/tools --version 0.3.2 fsx
+}
+
+# Readers of disk images that are written in Python, in an environment of their own. Its copy of the list comes last:
+# with it, all is there. Without PyPI the tests say what they lack.
+install_readers() {
+    local readers=target/tools/readers list=tests/readers/requirements.txt
+    is_for_tests || return 0
+    if cmp -s "$list" "$readers/requirements.txt" && "$readers/bin/python" -c 'import pyvmdk' 2>/dev/null; then
+        return 0
+    fi
+    echo "setup.sh: installing the Python readers"
+    rm -rf "$readers"
+    /usr/bin/python3 -m venv "$readers"
+    if "$readers/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        --no-deps --only-binary :all: -r "$list"; then
+        cp "$list" "$readers/requirements.txt"
+    else
+        echo "setup.sh: the Python readers cannot be installed; tests that ask them say so" >&2
+    fi
+}
+
+install_tools() {
+    build_fsx
+    install_readers
 }
 
 # qemu-utils and qemu-system-x86 must be of one version. Where a backport of one is installed that no archive offers
@@ -125,7 +151,7 @@ with_versions() { # PACKAGE...
 
 list_missing
 if [ ${#missing[@]} -eq 0 ]; then
-    build_fsx
+    install_tools
     echo "setup.sh: nothing is missing for $profile"
     exit 0
 fi
@@ -145,4 +171,4 @@ esac
 
 list_missing
 [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}"
-build_fsx
+install_tools
