@@ -29,7 +29,7 @@ use super::unit_map::UnitMap;
 use super::vagrant::BoxError;
 use super::vmdk::{StreamVmdk, VmdkError};
 use crate::config::spec::{
-    Compression, ImageFormat, ImageSpec, ManifestPosition, Spec, VmdkLayout,
+    Compression, DirectoryPlace, ImageFormat, ImageSpec, ManifestPosition, Spec, VmdkLayout,
 };
 use crate::formats::vmdk::GRAIN_LEN;
 
@@ -85,6 +85,7 @@ struct Prepared<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Needs {
     level: Option<u8>,
+    directory: DirectoryPlace,
 }
 
 impl Images {
@@ -157,12 +158,14 @@ impl Images {
             Compression::Stored => None,
             Compression::Deflate { level } => Some(level),
         };
-        (level.is_some() || digest).then_some(Needs { level })
+        let directory = stream.directory;
+        (level.is_some() || digest).then_some(Needs { level, directory })
     }
 
-    /// Bytes that an image can become at most; fails where the disk fits no VMDK at all.
+    /// Bytes that an image can become at most, if they are known before it is compressed; fails where the disk fits no
+    /// VMDK at all, and where its grains are stored and do not fit one file.
     fn len_at_most(&self, needs: Needs) -> Result<Option<u64>, Failure> {
-        match StreamVmdk::stored_len(&self.data, self.disk.len()) {
+        match StreamVmdk::stored_len(&self.data, self.disk.len(), needs.directory) {
             Ok(len) => Ok(len.checked_add(PACKAGE_LEN_MAX)),
             Err(VmdkError::FileLen(_)) if needs.level.is_some() => Ok(None),
             Err(error) => Err(error.into()),

@@ -124,15 +124,20 @@ impl StreamVmdk {
         Ok(vmdk)
     }
 
-    /// Sectors of the file of a disk with these grains, stored: at least as many as the compressed ones have.
+    /// Bytes of the file of a disk with these grains, stored: at least as many as with compressed ones.
     ///
     /// # Errors
     /// As [`StreamVmdk::new`].
-    pub fn stored_len(data: &DataMap, disk_len: u64) -> Result<u64, VmdkError> {
+    pub fn stored_len(
+        data: &DataMap,
+        disk_len: u64,
+        directory: DirectoryPlace,
+    ) -> Result<u64, VmdkError> {
         let units = plan_grains(data, disk_len)?;
         let grains = Grains::Stored(StoredGrains::new());
-        let places = Places::new(units, DirectoryPlace::Footer, 0);
-        Ok(places.file_sectors(&grains) * SECTOR_SIZE)
+        let sectors = Places::new(units, directory, 0).file_sectors(&grains);
+        check_file_sectors(sectors)?;
+        Ok(sectors * SECTOR_SIZE)
     }
 
     fn file_sectors(&self) -> u64 {
