@@ -127,7 +127,7 @@ fn decode_at(source: &dyn ByteSource, start: u64, sectors: u64) -> Checked<Decod
     decode(&read, sectors * 512)
 }
 
-fn has_extlinux() -> bool {
+pub(crate) fn has_extlinux() -> bool {
     let there = Path::new(EXTLINUX).exists() && Path::new("/usr/lib/EXTLINUX/mbr.bin").exists();
     if !there {
         skip("extlinux is not installed");

@@ -9,6 +9,7 @@ mod benches;
 mod boot;
 mod children;
 mod cli_reference;
+mod containers;
 mod deflate;
 mod deflate_mounted;
 mod disk;
