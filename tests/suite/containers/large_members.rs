@@ -157,7 +157,8 @@ fn a_member_beyond_8_gib_has_its_digest() {
     if !long_tests() || !require_fuse() || !require_tool("sha256sum") {
         return;
     }
-    let planned = zeros_as_data(9 * GIB, "mbr").plan("[images]\n'lab.ova' = { format = 'ova' }\n");
+    let example = zeros_as_data(9 * GIB, "mbr");
+    let planned = example.plan("[images]\n'lab.ova' = { format = 'ova' }\n");
     let mount = TestMount::new(planned.generation.images.clone());
     let script = "tar -xOf - lab-disk1.vmdk < \"$1\" | sha256sum; tar -xOf - lab.mf < \"$1\"";
     let ova = mount.file("lab.ova");
