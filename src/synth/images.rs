@@ -100,12 +100,14 @@ impl Images {
             for name in names.iter().skip(1) {
                 if !taken.insert(name.clone()) {
                     return Err(PlanError::ImageClash {
+                        location: image.location.clone(),
                         name: image.name.clone(),
                         companion: name.clone(),
                     });
                 }
             }
             let failed = |reason: Failure| PlanError::Image {
+                location: image.location.clone(),
                 name: image.name.clone(),
                 hint: hint(&*reason),
                 reason: reason.to_string(),

@@ -90,8 +90,10 @@ pub enum PlanError {
         size: u64,
     },
     /// An image cannot hold the disk.
-    #[error("image `{name}`: {reason}")]
+    #[error("{}image `{name}`: {reason}", at(location.as_ref()))]
     Image {
+        /// Where the config names it; `None` for the usual images.
+        location: Option<Location>,
         /// The image.
         name: String,
         /// The limit that it hit.
@@ -100,15 +102,20 @@ pub enum PlanError {
         hint: Option<String>,
     },
     /// A file that belongs to an image has the name of another one.
-    #[error(
-        "image `{name}`: its other file would be called `{companion}`, and there is one of that name"
-    )]
+    #[error("{}image `{name}`: its other file would be called `{companion}`, and there is one of that name", at(location.as_ref()))]
     ImageClash {
+        /// Where the config names it; `None` for the usual images.
+        location: Option<Location>,
         /// The image.
         name: String,
         /// The name that is taken.
         companion: String,
     },
+}
+
+/// The beginning of a message about something at this place.
+fn at(location: Option<&Location>) -> String {
+    location.map_or_else(String::new, |location| format!("{location}: "))
 }
 
 impl PlanError {
@@ -131,7 +138,9 @@ impl PlanError {
                 reason: SwapError::TooSmall { .. },
                 ..
             } => Some("make the disk larger, or the partitions before it smaller".to_owned()),
-            Self::Image { hint, .. } => hint.clone(),
+            Self::Image { hint, .. } => Some(hint.clone().unwrap_or_else(|| {
+                "publish the disk in another format, or make it smaller".to_owned()
+            })),
             Self::ImageClash { .. } => Some(
                 "give one of the two images another name; the other file follows the image's"
                     .to_owned(),

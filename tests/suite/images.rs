@@ -114,7 +114,10 @@ fn companions_do_not_hide_images() {
     let error = &errors.errors()[0];
     assert_eq!(
         error.to_string(),
-        "image `a.vmdk`: its other file would be called `a-flat.vmdk`, and there is one of that name"
+        format!(
+            "{}:2:1: image `a.vmdk`: its other file would be called `a-flat.vmdk`, and there is one of that name",
+            config.display()
+        )
     );
     assert!(error.hint().unwrap().contains("another name"));
 }
@@ -162,7 +165,10 @@ fn a_machine_that_no_vmx_can_be_says_what_to_do() {
     let error = &errors.errors()[0];
     assert_eq!(
         error.to_string(),
-        "image `a.vmx`: memory of 1022 MiB: a VMX takes multiples of 4 MiB only"
+        format!(
+            "{}:4:1: image `a.vmx`: memory of 1022 MiB: a VMX takes multiples of 4 MiB only",
+            config.display()
+        )
     );
     assert_eq!(error.hint().as_deref(), Some("write memory = \"1024MiB\""));
 }
