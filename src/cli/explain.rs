@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::error::{CliError, ErrorKind};
 use super::load::{self, LoadOptions};
+use super::log::Log;
 use super::{ExplainArgs, image, output};
 use crate::synth::generation::Image;
 use crate::synth::source::{Origin, Run, Step};
@@ -46,6 +47,8 @@ enum JsonOrigin {
 /// # Errors
 /// Config, an image that is not there, an offset outside it.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
+    // For what an index has to tell.
+    Log::start(None)?;
     let asked = LoadOptions::usual(args.skip_unreadable);
     let loaded = load::load(&args.config, asked)?;
     output::warn(&loaded.warnings);

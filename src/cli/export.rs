@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use super::error::{CliError, ErrorKind};
 use super::load::{self, LoadOptions};
+use super::log::Log;
 use super::{ExportArgs, image, output};
 use crate::config::spec::{BootCode, Spec};
 use crate::export::{self, ExportError, ExportOptions, Progress};
@@ -24,6 +25,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
         let error = CliError::new(ErrorKind::Usage, "standard output is a terminal");
         return Err(error.with_hint("name a file, or redirect it"));
     }
+    // For what an index has to tell.
+    Log::start(None)?;
     let asked = LoadOptions::usual(args.skip_unreadable);
     let loaded = load::load(&args.config, asked)?;
     output::warn(&loaded.warnings);

@@ -307,3 +307,34 @@ fn a_cache_inside_a_source_is_not_used() {
     assert!(stderr(&exported).contains(&told), "{}", stderr(&exported));
     assert!(!source.join("miragefs").exists());
 }
+
+/// A file of the cache that is not ours is replaced, and whoever waits is told why.
+#[test]
+fn a_foreign_index_is_told_of() {
+    let workspace = workspace();
+    let out = workspace.path().join("out.ova");
+    let export = || {
+        let mut command = workspace.miragefs();
+        command.arg("export").arg(workspace.config());
+        let exported = output(command.arg("boot.ova").arg(&out));
+        assert_eq!(exported.status.code(), Some(0), "{}", stderr(&exported));
+        (fs::read(&out).unwrap(), stderr(&exported))
+    };
+    let (first, said) = export();
+    assert_eq!(said, "");
+    let entries = fs::read_dir(workspace.path().join("cache/miragefs")).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    let index = paths
+        .find(|path| path.extension().is_some_and(|ending| ending == "grains"))
+        .unwrap();
+    fs::write(&index, "the notes of somebody else").unwrap();
+    let (second, said) = export();
+    assert!(second == first);
+    assert!(
+        said.ends_with("is no index of this image; it is made anew\n"),
+        "{said}"
+    );
+    let (third, said) = export();
+    assert!(third == first);
+    assert_eq!(said, "");
+}

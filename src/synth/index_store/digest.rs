@@ -32,15 +32,11 @@ impl DigestStore {
     #[must_use]
     pub fn get(&self, len: usize) -> Option<String> {
         let text = fs::read_to_string(&self.path).ok()?;
-        let (line, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
-        let sound = check == format!("{:08x}", crc32fast::hash(line.as_bytes()));
-        let (key, digest) = line.split_once(' ')?;
-        let fits = digest.len() == len && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !sound || !fits {
+        let Some((key, digest)) = parse(&text) else {
             tracing::warn!("{}: is damaged; it is made anew", self.path.display());
             return None;
-        }
-        (key == self.key).then(|| digest.to_owned())
+        };
+        (key == self.key && digest.len() == len).then(|| digest.to_owned())
     }
 
     /// Whether the digest of this kind is kept for this content.
@@ -59,4 +55,13 @@ impl DigestStore {
             tracing::warn!("{}: cannot be written: {error}", self.path.display());
         }
     }
+}
+
+/// Key and digest of a line whose checksum is right.
+fn parse(text: &str) -> Option<(&str, &str)> {
+    let (line, check) = text.strip_suffix('\n')?.rsplit_once(' ')?;
+    let sound = check == format!("{:08x}", crc32fast::hash(line.as_bytes()));
+    let (key, digest) = line.split_once(' ')?;
+    let is_hex = digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (sound && is_hex).then_some((key, digest))
 }
