@@ -7,8 +7,10 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
+use signal_hook::consts::SIGXFSZ;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -44,6 +46,11 @@ impl Log {
     /// # Errors
     /// The file cannot be opened, or the level is not understood.
     pub(super) fn start(file: Option<&Path>) -> Result<Self, CliError> {
+        // A file of the cache above the limit of the shell (ulimit -f) is an error like others, and not the end.
+        drop(signal_hook::flag::register(
+            SIGXFSZ,
+            Arc::new(AtomicBool::new(false)),
+        ));
         let sink = match file {
             Some(path) => Sink::File(open(path)?),
             None => Sink::Stderr,

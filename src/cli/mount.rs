@@ -255,6 +255,12 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
         if let Err(error) = rustix::process::setsid() {
             tracing::debug!("no session of its own: {error}");
         }
+        // Whoever gives up waiting ends this as well.
+        if let Err(error) =
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        {
+            tracing::debug!("the end of the parent will not be noticed: {error}");
+        }
     }
     output::warn(&loaded.warnings);
     let options = MountOptions {
@@ -304,6 +310,7 @@ fn check_log(log: &Path, mountpoint: &Path, sources: &[PathBuf]) -> Result<(), C
 
 /// Tells the parent that the images can be read, and leaves its terminal and its directory.
 fn announce(log: &Log) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(None)?;
     let mut stdout = io::stdout().lock();
     stdout.write_all(READY.as_bytes())?;
     stdout.flush()?;

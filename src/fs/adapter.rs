@@ -78,6 +78,15 @@ impl Adapter {
         self.untried.lock().remove(&handle)
     }
 
+    /// How long the kernel may remember what it was told of an inode.
+    fn ttl(&self, inode: u64) -> Duration {
+        if self.view.is_volatile(inode) {
+            Duration::ZERO
+        } else {
+            TTL
+        }
+    }
+
     /// `None` if `inode` is no directory.
     fn list(
         &self,
@@ -129,15 +138,6 @@ fn file_attr(attributes: &Attributes) -> FileAttr {
         rdev: 0,
         blksize: BLOCK_SIZE,
         flags: 0,
-    }
-}
-
-/// How long the kernel may remember what it was told of an inode.
-const fn ttl(inode: u64) -> Duration {
-    if View::is_volatile(inode) {
-        Duration::ZERO
-    } else {
-        TTL
     }
 }
 
@@ -223,14 +223,14 @@ impl Filesystem for Adapter {
                 return;
             }
             let attr = found.as_ref().map_or_else(absent_entry, file_attr);
-            reply.entry(&ttl(attr.ino.0), &attr, INODE_GENERATION);
+            reply.entry(&self.ttl(attr.ino.0), &attr, INODE_GENERATION);
         });
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         guarded("getattr", || {
             match self.view.attributes(ino.0, fh.map(u64::from)) {
-                Some(attributes) => reply.attr(&ttl(ino.0), &file_attr(&attributes)),
+                Some(attributes) => reply.attr(&self.ttl(ino.0), &file_attr(&attributes)),
                 None => reply.error(Errno::ESTALE),
             }
         });
@@ -245,7 +245,7 @@ impl Filesystem for Adapter {
                 return reply.error(Errno::ESTALE);
             };
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-            if is_direct(flags) || View::is_volatile(ino.0) {
+            if is_direct(flags) || self.view.is_volatile(ino.0) {
                 answer |= FopenFlags::FOPEN_DIRECT_IO;
             } else {
                 self.untried.lock().insert(handle);
@@ -353,7 +353,7 @@ impl Filesystem for Adapter {
         guarded("readdirplus", || {
             let listed = self.list(ino.0, offset, |next, entry| {
                 let attr = file_attr(&entry.attributes);
-                let ttl = ttl(attr.ino.0);
+                let ttl = self.ttl(attr.ino.0);
                 reply.add(attr.ino, next, &entry.name, &ttl, &attr, INODE_GENERATION)
             });
             match listed {

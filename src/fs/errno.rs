@@ -14,9 +14,7 @@ pub(super) fn of_read_error(error: &ReadError, image_name: &str) -> Errno {
             tracing::warn!("{image_name}: {error}: {source}");
         }
         ReadError::Unrepeatable { .. } => {
-            tracing::warn!(
-                "{image_name}: {error}; delete miragefs's cache directory and mount again"
-            );
+            tracing::warn!("{image_name}: {error}; mount again, which makes the index anew");
         }
         ReadError::Stale { .. } | ReadError::OutOfRange { .. } => {
             tracing::warn!("{image_name}: {error}");

@@ -311,10 +311,19 @@ fn prepare_in_background(view: Arc<View>, generation: &Generation, sender: Sende
     if pending.is_empty() {
         return;
     }
-    thread::spawn(move || {
-        let result = pending::prepare_all(&view, &pending);
-        drop(sender.send(Event::Prepared(result)));
-    });
+    let events = sender.clone();
+    let images = pending.clone();
+    let shown = Arc::clone(&view);
+    let spawned = thread::Builder::new()
+        .name("prepare".to_owned())
+        .spawn(move || {
+            let result = pending::prepare_all(&shown, &images);
+            drop(events.send(Event::Prepared(result)));
+        });
+    if let Err(error) = spawned {
+        let failed = pending::give_up(&view, &pending, &error);
+        drop(sender.send(Event::Prepared(failed)));
+    }
 }
 
 /// A mount between its first request and its last.
@@ -363,6 +372,10 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                 Ok(Event::Prepared(Err(_))) => {}
                 Ok(Event::Signal(SIGHUP)) => {
                     tracing::warn!("SIGHUP: reloading is not available in this build");
+                }
+                Ok(Event::Signal(_)) if self.detached && self.on_ready.is_some() => {
+                    let path = self.path.to_path_buf();
+                    return Err(MountError::Interrupted { path });
                 }
                 Ok(Event::Signal(signal)) if self.detached => {
                     tracing::warn!("signal {signal} again: open files are abandoned");

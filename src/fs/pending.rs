@@ -1,7 +1,9 @@
 //! Images that are prepared while the mount is being served, and how far they are.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -54,27 +56,45 @@ pub(super) fn prepare_all(
     result
 }
 
+/// Gives all of `pending` up, as no thread can be had for them.
+pub(super) fn give_up(
+    view: &View,
+    pending: &[Arc<PendingImage>],
+    error: &io::Error,
+) -> Result<(), PreparationFailed> {
+    let mut result = Ok(());
+    for image in pending {
+        let source = PrepareError::Image(format!("no thread can be started: {error}"));
+        tracing::error!("{}: cannot be prepared: {source}", image.name());
+        view.publish(image, Err(source.to_string()));
+        let name = image.name().to_owned();
+        result = result.and(Err(PreparationFailed { name, source }));
+    }
+    result
+}
+
 type Prepared = Result<Vec<Arc<crate::synth::generation::Image>>, PrepareError>;
 
 /// Prepares an image while another thread writes to the log how far it is.
 fn with_reports(image: &PendingImage) -> Prepared {
-    let done = AtomicBool::new(false);
+    let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let reporter = scope.spawn(|| {
+        let report = move || {
             let mut wait = FIRST_REPORT;
-            loop {
-                thread::park_timeout(wait);
-                if done.load(Ordering::Acquire) {
-                    return;
-                }
+            while is_done.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                 tracing::info!("{}: {}", image.name(), image.progress().state());
                 wait = REPORT_INTERVAL;
             }
-        });
-        let prepared = image.prepare();
-        done.store(true, Ordering::Release);
-        reporter.thread().unpark();
-        prepared
+        };
+        // Without a thread nothing is reported.
+        drop(thread::Builder::new().spawn_scoped(scope, report));
+        let prepared = catch_unwind(AssertUnwindSafe(|| image.prepare()));
+        // The reporter ends when this end is gone.
+        drop(done);
+        prepared.unwrap_or_else(|_| {
+            let reason = "a thread that prepares it panicked".to_owned();
+            Err(PrepareError::Image(reason))
+        })
     })
 }
 

@@ -161,7 +161,7 @@ impl View {
             table.names.push((image.name.clone(), inode));
             table.images.insert(inode, Arc::clone(image));
         }
-        drop(table);
+        // Under both locks, so that whoever looks finds the image in one of the two.
         let mut all = self.awaited.write();
         match result {
             Ok(_) => all.retain(|one| one.image.names() != awaited.names()),
@@ -191,8 +191,9 @@ impl View {
             .iter()
             .filter_map(|(_, inode)| table.images.get(inode).cloned())
             .collect();
+        let file = status::file(&images, &self.awaited.read());
         drop(table);
-        Arc::new(status::file(&images, &self.awaited.read()))
+        Arc::new(file)
     }
 
     /// The inode that `name` leads to in the directory `parent`.
@@ -260,8 +261,12 @@ impl View {
 
     /// Whether what `inode` shows changes without notice, so that nothing of it may be kept.
     #[must_use]
-    pub const fn is_volatile(inode: u64) -> bool {
-        inode == status::FILE_INODE
+    pub fn is_volatile(&self, inode: u64) -> bool {
+        match inode {
+            status::FILE_INODE => true,
+            ROOT_INODE => !self.awaited.read().is_empty(),
+            _ => false,
+        }
     }
 
     /// The lines of the directory `inode`, `.` and `..` first; `None` if it is none.

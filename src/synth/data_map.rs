@@ -7,6 +7,7 @@ use super::source::ByteSource;
 pub struct DataMap {
     /// Start and end of each range, half-open, in bytes.
     ranges: Vec<(u64, u64)>,
+    data_len: u64,
     len: u64,
 }
 
@@ -29,7 +30,13 @@ impl DataMap {
             }
             offset = end;
         }
-        Self { ranges, len }
+        ranges.shrink_to_fit();
+        let lens = ranges.iter().map(|(start, end)| end.saturating_sub(*start));
+        Self {
+            data_len: lens.sum(),
+            ranges,
+            len,
+        }
     }
 
     /// The data ranges in ascending order, half-open.
@@ -40,11 +47,8 @@ impl DataMap {
 
     /// Bytes of data in all.
     #[must_use]
-    pub fn data_len(&self) -> u64 {
-        self.ranges
-            .iter()
-            .map(|(start, end)| end.saturating_sub(*start))
-            .sum()
+    pub const fn data_len(&self) -> u64 {
+        self.data_len
     }
 
     /// `SEEK_DATA`: the first data byte at or after `offset`, if any.

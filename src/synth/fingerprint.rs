@@ -135,6 +135,19 @@ impl Fingerprint {
         }
     }
 
+    /// Adds which of the host files each file of a tree is.
+    pub fn tree_files(&mut self, tree: &Tree) {
+        for (_, node) in tree.nodes() {
+            if let NodeKind::File {
+                content: Content::Host(index),
+                ..
+            } = node.kind
+            {
+                self.number(index.into());
+            }
+        }
+    }
+
     /// Adds which host files are read.
     pub fn host_files(&mut self, files: &HostFiles) {
         self.files(files, |identity| identity.device);

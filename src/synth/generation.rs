@@ -126,6 +126,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
     let boot_code = found.mistakes.take(read_boot_code(spec)).flatten();
     let template = found.mistakes.take(load_template(spec)).flatten();
     let mut content = Fingerprint::new();
+    let mut places = Fingerprint::new();
     let mut contents = Vec::with_capacity(spec.partitions.len());
     for partition in &spec.partitions {
         let tree = PartitionTree::scan(spec, partition, boot_loader.as_ref(), options, &mut found);
@@ -139,6 +140,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
                 &tree.tree, partition, files, warnings,
             ));
             content.tree(&tree.tree);
+            places.tree_files(&tree.tree);
         }
         match Contents::new(spec, partition, tree) {
             Ok(planned) => contents.push(planned),
@@ -196,8 +198,11 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
     };
     let disk: Arc<dyn ByteSource> = Arc::new(layout.assemble());
     let mut identity = content.clone();
+    identity.bytes(&places.finish());
+    let mut stamps = identity.clone();
     identity.host_files(&files);
-    let mut stamps = content.clone();
+    // Another version may write other bytes for the same plan.
+    stamps.bytes(env!("CARGO_PKG_VERSION").as_bytes());
     stamps.host_file_stamps(&files);
     let template_mtime = template.as_ref().map_or(i64::MIN, Template::mtime);
     let images = Images {

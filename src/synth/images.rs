@@ -17,14 +17,14 @@ use super::cache::BlockCache;
 use super::data_map::DataMap;
 use super::fingerprint::Fingerprint;
 use super::generation::{Generation, Image};
-use super::grain_index::{GrainIndex, IndexProgress};
+use super::grain_index::{GrainIndex, IndexError, IndexProgress};
 use super::index_store::{GrainStore, StoreId};
 use super::machine::{MachineError, Template};
 use super::ova::{OvaError, disk_member_name};
 use super::pending::{PendingImage, PrepareError};
 use super::plan_error::PlanError;
 use super::segments::SegmentMap;
-use super::source::{ByteSource, ReadError};
+use super::source::ByteSource;
 use super::unit_map::UnitMap;
 use super::vagrant::BoxError;
 use super::vmdk::{StreamVmdk, VmdkError};
@@ -279,8 +279,8 @@ impl Job {
             progress: Some(progress),
         };
         self.images.build(&self.image, &prepared).map_err(|error| {
-            match error.downcast::<ReadError>() {
-                Ok(error) => PrepareError::from(*error),
+            match error.downcast::<IndexError>() {
+                Ok(error) => PrepareError::Index(*error),
                 Err(error) => PrepareError::Image(error.to_string()),
             }
         })

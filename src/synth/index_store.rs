@@ -52,6 +52,27 @@ impl StoreId {
     }
 }
 
+/// Where the store of an index is, to forget what turned out wrong.
+#[derive(Debug, Clone)]
+pub struct StorePlace(PathBuf);
+
+impl StorePlace {
+    /// The store `id` below `directory`.
+    #[must_use]
+    pub fn new(directory: &Path, id: StoreId) -> Self {
+        Self(directory.join(id.file_name("grains")))
+    }
+
+    /// Takes the file away, so that the next mount makes the index anew.
+    pub fn forget(&self) {
+        if let Err(error) = fs::remove_file(&self.0)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{}: cannot be removed: {error}", self.0.display());
+        }
+    }
+}
+
 /// The compressed grains that are known, in memory and in a file.
 #[derive(Debug, Default)]
 pub struct GrainStore {
@@ -205,7 +226,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let ending = path.extension().and_then(|ending| ending.to_str());
-        if matches!(ending, Some("grains" | "digest"))
+        if matches!(ending, Some("grains" | "digest" | "new"))
             && let Ok(modified) = fs::metadata(&path).and_then(|metadata| metadata.modified())
         {
             files.push((modified, path));
@@ -214,7 +235,8 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     if files.len() > FILES_MAX {
         files.sort_unstable();
         for (_, path) in files.iter().take(files.len() / 2) {
-            fs::remove_file(path)?;
+            // Another process may have been quicker.
+            drop(fs::remove_file(path));
         }
     }
     Ok(())

@@ -61,6 +61,9 @@ impl Manifest {
         disk: &dyn ByteSource,
         progress: &IndexProgress,
     ) -> Result<(), IndexError> {
+        if self.digest.is_known() {
+            return Ok(());
+        }
         progress.begin_hashing(disk.len());
         let next = AtomicU64::new(0);
         let failure = Mutex::new(None);
@@ -71,6 +74,8 @@ impl Manifest {
                 if start >= disk.len() {
                     return;
                 }
+                let is_enough = || progress.is_stopped() || failure.lock().is_some();
+                self.digest.wait_near(start, is_enough);
                 let len = CHUNK_LEN.min(disk.len().saturating_sub(start));
                 buf.resize(to_usize(len), 0);
                 let read = if progress.is_stopped() {

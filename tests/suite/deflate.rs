@@ -327,6 +327,10 @@ fn grains_that_do_not_fit_their_index_are_not_served() {
         }
     }
     assert!((1..=3).contains(&failures), "{failures}");
+    // What was wrong is not believed a second time.
+    let (images, state) = lab.prepare("boot.ova");
+    assert_eq!(state.known, 0);
+    check_byte_source(&*images[0].source);
 }
 
 #[test]
@@ -417,4 +421,35 @@ fn images_share_the_index() {
         .collect();
     assert!(compressed[0] > 0);
     assert_eq!(compressed, [compressed[0], 0, compressed[0]]);
+}
+
+/// Two sources of equal names, sizes and times change places: the disk is another one, and so is its digest.
+#[test]
+fn a_kept_digest_is_of_these_files_at_these_places() {
+    let lab = Lab::new();
+    for (name, byte) in [("a", b'a'), ("b", b'b')] {
+        let directory = lab.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("key"), [byte; 3000]).unwrap();
+    }
+    let digest_with = |first: &str, second: &str| {
+        let config = format!(
+            "name = 'swap'\nsource-date-epoch = 1000000000\n[[partition]]\nsize = '16MiB'\n\
+             copy = [{{ from = 'a', to = '/{first}' }}, {{ from = 'b', to = '/{second}' }}]\n\
+             [images]\n'lab.ovf' = {{ format = 'ovf' }}\n"
+        );
+        fs::write(lab.path().join("lab.toml"), config).unwrap();
+        let planned = lab.plan();
+        let [_, disk, manifest] = &planned.generation.images[..] else {
+            panic!("three files");
+        };
+        let text = read(&*manifest.source, 0, manifest.source.len());
+        let bytes = read(&*disk.source, 0, disk.source.len());
+        (text, bytes)
+    };
+    let (one, disk) = digest_with("x", "y");
+    let (other, swapped) = digest_with("y", "x");
+    assert!(disk != swapped);
+    assert!(one != other, "a digest of another disk was believed");
+    assert!(digest_with("x", "y").0 == one);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Failure, Images, Named, Prepared, flat_name};
 use crate::config::spec::{Compression, StreamSpec, VmdkLayout};
 use crate::synth::fingerprint;
+use crate::synth::index_store::StorePlace;
 use crate::synth::machine::disk_controller;
 use crate::synth::vmdk::{
     DescriptorParams, DiskIds, GrainForm, SparseVmdk, StreamVmdk, VmdkError, adapter_type,
@@ -54,6 +55,10 @@ impl Images {
                     .expect("compressed grains are indexed before their VMDK is made"),
                 level,
                 cache: &self.cache,
+                store: self
+                    .cache_directory
+                    .as_deref()
+                    .map(|directory| StorePlace::new(directory, self.store_id(&[level]))),
             },
         };
         StreamVmdk::new(

@@ -110,6 +110,19 @@ impl MemberDigest {
         Some(digest.clone())
     }
 
+    /// Waits until bytes from `offset` on can be taken note of, or `is_enough` says so: what lies too far in front of
+    /// the hasher is not kept.
+    pub(crate) fn wait_near(&self, offset: u64, is_enough: impl Fn() -> bool) {
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        while shared.digest.get().is_none()
+            && offset > state.frontier.saturating_add(WINDOW_LEN / 2)
+            && !is_enough()
+        {
+            shared.changed.wait_for(&mut state, CATCH_UP);
+        }
+    }
+
     /// The digest, after reading whatever nobody has read yet.
     ///
     /// # Errors

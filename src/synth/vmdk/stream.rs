@@ -31,6 +31,7 @@ use crate::formats::vmdk::marker::Marker;
 use crate::synth::cache::BlockCache;
 use crate::synth::data_map::DataMap;
 use crate::synth::grain_index::GrainIndex;
+use crate::synth::index_store::StorePlace;
 use crate::synth::region::{copy_padded, read_regions};
 use crate::synth::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
 use crate::units::{SECTOR_SIZE, to_u64};
@@ -55,6 +56,8 @@ pub enum GrainForm<'a> {
         level: u8,
         /// Where compressed grains are kept.
         cache: &'a Arc<BlockCache>,
+        /// Where the index is kept between mounts.
+        store: Option<StorePlace>,
     },
 }
 
@@ -106,12 +109,13 @@ impl StreamVmdk {
                 index,
                 level,
                 cache,
+                store,
             } => {
                 assert!(
                     index.grain_count() == units.allocated_count(),
                     "an index has an entry for each grain"
                 );
-                Grains::Deflated(DeflatedGrains::new(index, level, cache))
+                Grains::Deflated(DeflatedGrains::new(index, level, cache, store))
             }
         };
         let vmdk = Self {
@@ -212,9 +216,7 @@ impl ByteSource for StreamVmdk {
         let region_len = region.end - region.start;
         let (end, origin) = match (region.kind, &self.grains) {
             (Kind::Grain(grain, _), Grains::Stored(_)) => stored::run(&*self.disk, grain, within),
-            (Kind::Grain(_, rank), Grains::Deflated(grains)) => {
-                grains.run(rank, within, region_len)
-            }
+            (Kind::Grain(..), Grains::Deflated(_)) => DeflatedGrains::run(within, region_len),
             (kind, _) => (region_len, kind.origin()),
         };
         Run {
@@ -231,6 +233,11 @@ impl ByteSource for StreamVmdk {
         let known = match (region.kind, &self.grains) {
             (Kind::Grain(grain, _), Grains::Stored(_)) => {
                 stored::known_zero(&*self.disk, grain, region.within(offset))
+            }
+            // All up to the next table at once.
+            (Kind::Grain(grain, _), Grains::Deflated(_)) => {
+                let end = self.places.grains_end(&self.grains, grain / GTES_PER_GT);
+                Some((false, end - offset))
             }
             _ => None,
         };

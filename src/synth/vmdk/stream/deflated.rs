@@ -12,6 +12,7 @@ use crate::formats::vmdk::deflate::{GrainCompressor, MARKER_LEN};
 use crate::formats::vmdk::{GRAIN_LEN, GRAIN_SECTORS};
 use crate::synth::cache::{BlockCache, CacheSlot};
 use crate::synth::grain_index::{GrainIndex, IndexedGrain};
+use crate::synth::index_store::StorePlace;
 use crate::synth::region::copy_padded;
 use crate::synth::source::{ByteSource, Origin, ReadError, Step};
 use crate::units::{to_u64, to_usize};
@@ -53,13 +54,21 @@ pub(super) struct DeflatedGrains {
     pub(super) index: Arc<GrainIndex>,
     level: u8,
     slot: CacheSlot,
+    /// Where the index is kept.
+    store: Option<StorePlace>,
 }
 
 impl DeflatedGrains {
-    pub(super) fn new(index: Arc<GrainIndex>, level: u8, cache: &Arc<BlockCache>) -> Self {
+    pub(super) fn new(
+        index: Arc<GrainIndex>,
+        level: u8,
+        cache: &Arc<BlockCache>,
+        store: Option<StorePlace>,
+    ) -> Self {
         Self {
             index,
             level,
+            store,
             slot: CacheSlot::new(cache),
         }
     }
@@ -99,20 +108,26 @@ impl DeflatedGrains {
         let stream = with_compressed(disk, grain, self.level, |stream| {
             (IndexedGrain::of(stream) == expected).then(|| Arc::<[u8]>::from(stream))
         })?
-        .ok_or(ReadError::Unrepeatable { grain })?;
+        .ok_or_else(|| {
+            // A record that is believed again would fail the next mount, too.
+            if let Some(store) = &self.store {
+                store.forget();
+            }
+            ReadError::Unrepeatable { grain }
+        })?;
         self.slot.insert(rank, Arc::clone(&stream));
         Ok(stream)
     }
 
     /// Where the run of the byte at `within` ends inside the grain, which takes `len` bytes, and where it comes from.
-    pub(super) fn run(&self, rank: u64, within: u64, len: u64) -> (u64, Origin) {
-        let stream_end = MARKER_LEN + u64::from(self.index.grain(rank).len);
+    ///
+    /// The padding behind the stream counts as part of it: holes of some bytes help nobody, and there would be one for
+    /// each grain.
+    pub(super) const fn run(within: u64, len: u64) -> (u64, Origin) {
         if within < MARKER_LEN {
             (MARKER_LEN, Origin::Computed("grain marker"))
-        } else if within < stream_end {
-            (stream_end, Origin::Computed("compressed grain"))
         } else {
-            (len, Origin::Zero)
+            (len, Origin::Computed("compressed grain"))
         }
     }
 

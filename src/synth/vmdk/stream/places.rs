@@ -101,6 +101,15 @@ impl Places {
         }
     }
 
+    /// Where the grains of table `table`, with those that follow without a table between, end; in bytes.
+    pub(super) fn grains_end(&self, grains: &Grains, table: u64) -> u64 {
+        let sector = match self.directory {
+            DirectoryPlace::Footer => self.table_sector(grains, table) - 1,
+            DirectoryPlace::Front => self.group_sector(grains, self.table_count),
+        };
+        sector * SECTOR_SIZE
+    }
+
     /// The sector of the directory itself.
     pub(super) fn directory_sector(&self, grains: &Grains) -> u64 {
         match self.directory {
