@@ -216,6 +216,15 @@ pub struct Entry<'a> {
     pub pair: Option<(&'a str, String)>,
 }
 
+/// Whether a key can be written: visible letters of ASCII that end no key.
+#[must_use]
+pub fn is_key(key: &str) -> bool {
+    !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"=#\"".contains(&byte))
+}
+
 /// The lines of a file.
 pub fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
     text.split_inclusive('\n').enumerate().map(|(index, line)| {

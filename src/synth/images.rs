@@ -62,8 +62,10 @@ pub(super) struct Images {
     pub(super) cache_directory: Option<PathBuf>,
 }
 
+/// NAME_MAX of Linux.
+const NAME_LEN_MAX: usize = 255;
 /// More than descriptor, manifest and tar around a disk ever take.
-const PACKAGE_LEN_MAX: u64 = 1 << 20;
+const PACKAGE_LEN_MAX: u64 = 8 << 20;
 
 /// A file to publish: its name and its bytes.
 type Named = (String, Arc<dyn ByteSource>);
@@ -105,6 +107,14 @@ impl Images {
                         companion: name.clone(),
                     });
                 }
+            }
+            if let Some(name) = names.iter().find(|name| name.len() > NAME_LEN_MAX) {
+                return Err(PlanError::Image {
+                    location: image.location.clone(),
+                    name: image.name.clone(),
+                    reason: format!("`{name}`: a file name has at most {NAME_LEN_MAX} bytes"),
+                    hint: Some("give the image a shorter name".to_owned()),
+                });
             }
             let failed = |reason: Failure| PlanError::Image {
                 location: image.location.clone(),

@@ -104,9 +104,12 @@ fn a_child_takes_what_the_guest_writes(lab: &Served, format: &str, base: &str, b
         assert_eq!(cat(&lab.file("disk.img"), start, "/guest.txt"), b"");
     }
     let log = lab.log();
+    // A machine that is switched off leaves reads behind that nobody waits for: the kernel has forgotten them.
+    let forgotten = "Failed to send FUSE reply: No such file or directory";
     let complaints = log
         .lines()
-        .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+        .filter(|line| !line.contains(forgotten));
     assert_eq!(complaints.collect::<Vec<_>>(), [""; 0]);
 }
 

@@ -45,12 +45,15 @@ impl Property<'_> {
         };
         write!(
             f,
-            "      <Property{}{}{}{}",
+            "      <Property{}{}{}",
             Attribute("ovf:key", self.key),
             Attribute("ovf:type", self.kind),
             Attribute("ovf:userConfigurable", configurable),
-            Attribute("ovf:value", self.value),
         )?;
+        // An empty text is one; an empty number would be none.
+        if !self.value.is_empty() || self.kind == "string" {
+            write!(f, "{}", Attribute("ovf:value", self.value))?;
+        }
         if self.label.is_none() && self.description.is_none() {
             return f.write_str("/>\n");
         }

@@ -260,7 +260,7 @@ impl Hardware {
             name: &card.network,
             model: card.model.vmx,
         });
-        Vmx {
+        let mut vmx = Vmx {
             name: params.name,
             guest_os: &self.guest.vmx_guest_os,
             firmware: self.firmware_name(),
@@ -272,9 +272,17 @@ impl Hardware {
             disk_path: params.disk_path,
             networks: networks.collect(),
             annotation: self.annotation.as_deref(),
-            extra: self.extra(),
-        }
-        .to_string()
+            extra: Vec::new(),
+        };
+        // A machine with a key twice does not start: what is written anyway wins over a template's extra keys.
+        let written = vmx.to_string();
+        let is_written = |key: &str| {
+            let mut pairs = vmx::entries(&written).filter_map(|entry| entry.pair);
+            pairs.any(|(other, _)| other.eq_ignore_ascii_case(key))
+        };
+        vmx.extra = self.extra();
+        vmx.extra.retain(|(key, _)| !is_written(key));
+        vmx.to_string()
     }
 }
 

@@ -2,13 +2,24 @@
 
 use super::TemplateProblem;
 use super::hardware::{Card, CardModel, Controller, Guest, Hardware, scsi_model};
+use super::vmx_template::{Device, is_tied};
 use crate::config::spec::{Firmware, GuestOs, ProductSpec, ScsiController, VmSpec};
 use crate::formats::ovf::{Found, FoundController};
-use crate::formats::vmx::Slot;
+use crate::formats::vmx::{self, Slot};
 use crate::units::MIB;
+
+/// Cards that VMware gives a machine.
+const CARDS_MAX: usize = 10;
 
 pub(super) fn hardware(found: &Found) -> Result<Hardware, TemplateProblem> {
     let default = VmSpec::default();
+    if let Some((what, name)) = &found.odd {
+        return Err(unknown(what, name));
+    }
+    if found.cards.len() > CARDS_MAX {
+        let count = found.cards.len().to_string();
+        return Err(unknown("number of network cards", &count));
+    }
     let (controller, bus) = controller(found.controller.as_ref())?;
     let cards = found
         .cards
@@ -34,8 +45,27 @@ pub(super) fn hardware(found: &Found) -> Result<Hardware, TemplateProblem> {
         cards,
         annotation: found.annotation.clone(),
         product: ProductSpec::default(),
-        extra: found.extra.clone(),
+        extra: extra(&found.extra)?,
     })
+}
+
+/// VMware's extra keys, without those that name disks or tie the machine to another place.
+fn extra(found: &[(String, String)]) -> Result<Vec<(String, String)>, TemplateProblem> {
+    let mut extra: Vec<(String, String)> = Vec::new();
+    for (key, value) in found {
+        if !vmx::is_key(key) {
+            return Err(unknown("key of VMware's", key));
+        }
+        let lower = key.to_ascii_lowercase();
+        let is_disk = Device::split(&lower).is_some();
+        let is_known = extra
+            .iter()
+            .any(|(other, _)| other.eq_ignore_ascii_case(key));
+        if !is_disk && !is_known && !is_tied(&lower) {
+            extra.push((key.clone(), value.clone()));
+        }
+    }
+    Ok(extra)
 }
 
 fn unknown(what: &'static str, name: &str) -> TemplateProblem {
@@ -47,10 +77,21 @@ fn guest(found: &Found) -> Guest {
     let os_type = found.vmw_os_type.as_deref().unwrap_or_default();
     GuestOs::from_vmw_os_type(os_type)
         .or_else(|| GuestOs::from_ovf_id(found.os_id?))
+        .or_else(|| GuestOs::from_vmw_os_type(kin(found.os_id?)?))
         .map_or_else(
             || Guest::other(os_type, os_type.contains("64")),
             Guest::from,
         )
+}
+
+/// The next of kin of a CIM_OperatingSystem.OSType without a row of its own, so that a system of 64 bits stays one.
+const fn kin(os_id: u16) -> Option<&'static str> {
+    match os_id {
+        90 | 92 | 98 | 100 => Some("otherLinux64Guest"),
+        79 | 82 | 84 | 86..=89 | 91 | 97 | 99 | 108 => Some("otherLinuxGuest"),
+        70 | 71 | 74 | 77 | 81 | 103 | 104 | 111 | 112 | 114 | 115 => Some("otherGuest64"),
+        _ => None,
+    }
 }
 
 /// The controller, and its number among those of its kind.
@@ -77,7 +118,13 @@ fn controller(found: Option<&FoundController>) -> Result<(Controller, u32), Temp
 fn card(model: &str, network: &str) -> Result<Card, TemplateProblem> {
     let first = model.split_whitespace().next().unwrap_or("E1000");
     Ok(Card {
-        network: network.to_owned(),
+        // As VMware does without a name.
+        network: if network.is_empty() {
+            "bridged"
+        } else {
+            network
+        }
+        .to_owned(),
         model: CardModel::named(first).ok_or_else(|| unknown("network card", model))?,
     })
 }

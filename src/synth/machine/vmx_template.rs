@@ -8,7 +8,9 @@ mod problem;
 #[cfg(test)]
 mod tests;
 
-use self::keys::{Device, is_tied};
+use std::collections::BTreeMap;
+
+pub(super) use self::keys::{Device, is_tied};
 pub use self::problem::VmxProblem;
 use super::TemplateProblem;
 use super::hardware::Controller;
@@ -43,6 +45,16 @@ impl Pair {
 impl VmxTemplate {
     /// Reads a VMX.
     pub(super) fn parse(text: String) -> Result<Self, (u32, VmxProblem)> {
+        // What is written is UTF-8 by declaration, and the mark would end up behind that line.
+        let text = match text.strip_prefix('\u{feff}') {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        };
+        for (line, content) in (1..).zip(text.split('\n')) {
+            if content.strip_suffix('\r').unwrap_or(content).contains('\r') {
+                return Err((line, VmxProblem::LoneCr));
+            }
+        }
         let pairs: Vec<Pair> = (1..)
             .zip(vmx::entries(&text))
             .filter_map(|(line, entry)| {
@@ -192,15 +204,20 @@ impl Edit {
 
 /// The only hard disk that is present.
 fn only_disk(pairs: &[Pair]) -> Result<Option<Device>, (u32, VmxProblem)> {
+    let types: BTreeMap<&str, String> = pairs
+        .iter()
+        .filter_map(|pair| {
+            let device = pair.key.strip_suffix(".devicetype")?;
+            Some((device, pair.value.to_ascii_lowercase()))
+        })
+        .collect();
     let mut first: Option<Device> = None;
-    for pair in pairs {
+    for pair in pairs.iter().filter(|pair| pair.is_true()) {
         let Some((device, "present")) = Device::split(&pair.key) else {
             continue;
         };
-        let type_key = format!("{device}.devicetype");
-        let kind = pairs.iter().rev().find(|pair| pair.key == type_key);
-        let kind = kind.map_or(String::new(), |pair| pair.value.to_ascii_lowercase());
-        if !pair.is_true() || kind.contains("cdrom") || kind.contains("passthru") {
+        let kind = types.get(device.to_string().as_str());
+        if kind.is_some_and(|kind| kind.contains("cdrom") || kind.contains("passthru")) {
             continue;
         }
         match first {

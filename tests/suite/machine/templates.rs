@@ -384,3 +384,92 @@ fn efi_does_not_start_a_bios_boot_loader() {
     assert!(error.hint().unwrap().contains("bios"));
     assert!(try_plan(&spec(directory.path(), config("none"))).is_ok());
 }
+
+/// Our descriptor with other lines in it, and what a VMX makes of that.
+fn vmx_of_ovf(changes: &[(&str, &str)]) -> Result<String, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut text, _) = texts(&VmSpec::default(), None);
+    for (old, new) in changes {
+        assert!(text.contains(old), "{old} in {text}");
+        text = text.replacen(old, new, 1);
+    }
+    let (vm, template) = template(directory.path(), "theirs.ovf", &text);
+    let params = VmxParams {
+        name: "lab",
+        vm: &vm,
+        template: Some(&template),
+        disk_path: "disk.vmdk",
+    };
+    match vmx_text(&params) {
+        Ok(text) => Ok(String::from_utf8(text).unwrap()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Keys that a descriptor brings along neither double ours, nor name a disk, nor bring what ties a machine to its place;
+/// one that is no key is refused.
+#[test]
+fn extra_keys_of_a_descriptor_are_looked_at() {
+    let extra = |keys: &[&str]| {
+        let lines = keys.iter().map(|key| {
+            format!("<vmw:ExtraConfig ovf:required=\"false\" vmw:key=\"{key}\" vmw:value=\"x\"/>")
+        });
+        let lines: String = lines.collect();
+        let new = format!("{lines}\n    </VirtualHardwareSection>");
+        vmx_of_ovf(&[("</VirtualHardwareSection>", &new)])
+    };
+    let text = extra(&[
+        "HPET0.present",
+        "uuid.bios",
+        "nvram",
+        "scsi0:1.fileName",
+        "scsi0:0.mode",
+        "mks.keyboard",
+        "MKS.keyboard",
+    ])
+    .unwrap();
+    assert_eq!(text.matches("= \"x\"").count(), 1, "{text}");
+    assert!(text.contains("mks.keyboard = \"x\"\n"), "{text}");
+    let error = extra(&["a = &quot;b&quot;&#10;scsi0:1.fileName"]).unwrap_err();
+    assert!(error.contains("key of VMware's"), "{error}");
+}
+
+/// A system of 64 bits stays one, whatever the table knows of it, and numbers are believed only if they are some.
+#[test]
+fn odd_descriptors_are_read_with_care() {
+    let os = "ovf:id=\"101\" vmw:osType=\"otherLinux64Guest\"";
+    let text = vmx_of_ovf(&[(os, "ovf:id=\"100\"")]).unwrap();
+    assert!(text.contains("guestOS = \"otherlinux-64\"\n"), "{text}");
+    for (old, new, said) in [
+        (
+            "VirtualQuantity>1024<",
+            "VirtualQuantity>0<",
+            "size of memory",
+        ),
+        ("byte * 2^20", "byte * 10^9", "size of memory"),
+        (
+            "VirtualQuantity>2<",
+            "VirtualQuantity>two<",
+            "number of CPUs",
+        ),
+    ] {
+        let error = vmx_of_ovf(&[(old, new)]).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn marks_and_returns_of_a_vmx_change_nothing_unseen() {
+    let directory = tempfile::tempdir().unwrap();
+    let marked = format!("\u{feff}{EASY_VMX}");
+    let (vm, loaded) = template(directory.path(), "marked.vmx", &marked);
+    let (_, vmx) = texts(&vm, Some(&loaded));
+    assert!(!vmx.contains('\u{feff}'));
+    // VMware takes a lone carriage return for the end of a line: a second disk could hide in a comment.
+    let hidden = EASY_VMX.replace("# made", "# made\rscsi0:1.present = \"TRUE\"\r");
+    let path = write(directory.path(), "hidden.vmx", &hidden);
+    let vm = spec(directory.path(), partition(&path, "")).vm;
+    let error = Template::load(vm.template.as_ref().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("carriage return"), "{error}");
+    assert!(error.to_string().contains(":5:"), "{error}");
+}

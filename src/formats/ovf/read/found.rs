@@ -25,6 +25,8 @@ pub struct Found {
     pub disk_address: Option<u32>,
     /// Network cards in order: model and network.
     pub cards: Vec<(String, String)>,
+    /// A number that is there and is not understood, or not possible: what it is of, and how it was written.
+    pub odd: Option<(&'static str, String)>,
     /// VMware's extra keys.
     pub extra: Vec<(String, String)>,
 }
@@ -60,8 +62,14 @@ impl Found {
     pub(super) fn take_items(&mut self, items: &[Fields], disk: &Fields) {
         for item in items {
             match resource_type(item) {
-                Some(3) => self.cpus = self.cpus.or_else(|| number(item, "VirtualQuantity")),
-                Some(4) => self.memory_mib = self.memory_mib.or_else(|| memory_mib(item)),
+                Some(3) if self.cpus.is_none() => {
+                    self.cpus = number(item, "VirtualQuantity").filter(|cpus| *cpus > 0);
+                    self.note_odd(self.cpus.is_none(), "number of CPUs", item);
+                }
+                Some(4) if self.memory_mib.is_none() => {
+                    self.memory_mib = memory_mib(item).filter(|mib| *mib > 0);
+                    self.note_odd(self.memory_mib.is_none(), "size of memory", item);
+                }
                 Some(10) => self.cards.push((
                     text(item, "ResourceSubType").to_owned(),
                     text(item, "Connection").to_owned(),
@@ -82,6 +90,13 @@ impl Found {
             });
         self.disk_address = number(disk, "AddressOnParent");
     }
+
+    fn note_odd(&mut self, is_odd: bool, what: &'static str, item: &Fields) {
+        if is_odd && self.odd.is_none() {
+            let (quantity, unit) = (text(item, "VirtualQuantity"), text(item, "AllocationUnits"));
+            self.odd = Some((what, format!("{quantity} {unit}").trim().to_owned()));
+        }
+    }
 }
 
 /// `byte * 2^20` as the specification writes units, and the words of older exporters.
@@ -91,8 +106,8 @@ fn memory_mib(item: &Fields) -> Option<u64> {
     let shift = match unit.as_str() {
         "byte" | "bytes" => 0,
         "kb" | "kilobytes" => 10,
-        "mb" | "megabytes" | "" => 20,
-        "gb" | "gigabytes" => 30,
+        "mb" | "mib" | "megabytes" | "" => 20,
+        "gb" | "gib" | "gigabytes" => 30,
         _ => {
             let exponent: String = unit.split_whitespace().collect();
             exponent.strip_prefix("byte*2^")?.parse().ok()?

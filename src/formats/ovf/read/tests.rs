@@ -110,6 +110,7 @@ fn the_machine_is_found() {
         }),
         disk_address: Some(2),
         cards: vec![("VmxNet3".to_owned(), "VM Network".to_owned())],
+        odd: None,
         extra: vec![("a.b".to_owned(), "c\"d".to_owned())],
     };
     assert_eq!(found, expected);

@@ -6,7 +6,7 @@ use crate::formats::vmx::Slot;
 
 /// A device on a controller: `scsi0:0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Device {
+pub(in crate::synth::machine) struct Device {
     pub(super) prefix: &'static str,
     pub(super) slot: Slot,
 }
@@ -19,7 +19,7 @@ impl fmt::Display for Device {
 
 impl Device {
     /// The device of a key in lower case, and what the key says of it.
-    pub(super) fn split(key: &str) -> Option<(Self, &str)> {
+    pub(in crate::synth::machine) fn split(key: &str) -> Option<(Self, &str)> {
         let (name, field) = key.split_once('.')?;
         let (controller, unit) = name.split_once(':')?;
         let prefixes = ["scsi", "sata", "ide", "nvme"];
@@ -78,7 +78,7 @@ const TIED: &[&str] = &[
 ];
 
 /// Whether a key in lower case ties the machine to another place.
-pub(super) fn is_tied(key: &str) -> bool {
+pub(in crate::synth::machine) fn is_tied(key: &str) -> bool {
     if TIED.contains(&key) {
         return true;
     }

@@ -6,6 +6,9 @@ pub enum VmxProblem {
     /// Not even the least that VMware asks for.
     #[error("is no VMX: there is no `config.version`")]
     NotVmx,
+    /// A carriage return that VMware takes for the end of a line.
+    #[error("has a carriage return in the middle")]
+    LoneCr,
     /// A VMX whose keys cannot be seen.
     #[error("the machine is encrypted")]
     Encrypted,
@@ -49,6 +52,7 @@ impl VmxProblem {
             Self::NotVmx => {
                 "name VMware's configuration of a machine, which has lines such as config.version = \"8\""
             }
+            Self::LoneCr => "end lines with a line feed, or with both: dos2unix, or tr '\\r' '\\n'",
             Self::Encrypted => "take the encryption away in VMware, and copy the VMX again",
             Self::Encoding { .. } => "write .encoding = \"UTF-8\"",
             Self::SecondDisk { second, .. } => {
