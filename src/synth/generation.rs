@@ -222,7 +222,10 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
         cache: Arc::clone(&options.cache),
         indexes: Arc::default(),
         mountpoint: options.mountpoint.clone(),
-        cache_directory: options.cache_directory.clone(),
+        cache_directory: options
+            .cache_directory
+            .clone()
+            .filter(|_| !files.have_weak_identities()),
     };
     let (generation, spec_of_image) = images.plan()?;
     Ok(Planned {

@@ -255,6 +255,14 @@ impl HostFiles {
             .map(|source| source.directory.path.as_path())
     }
 
+    /// Whether identities may be equal for other contents once a source is mounted anew, so that nothing that goes by
+    /// them may be kept.
+    #[must_use]
+    pub fn have_weak_identities(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|source| identity::is_weak(&source.directory.fd))
+    }
+
     /// The path of the file at `index`, for messages.
     #[must_use]
     pub fn path(&self, index: u32) -> PathBuf {

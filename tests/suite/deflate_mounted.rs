@@ -338,3 +338,37 @@ fn a_foreign_index_is_told_of() {
     assert!(third == first);
     assert_eq!(said, "");
 }
+
+/// On such a file system another version may look the same.
+#[test]
+fn nothing_is_kept_of_sources_with_weak_stamps() {
+    if !require_fuse() {
+        return;
+    }
+    // A mount of ours as the source of another config.
+    let inner = Workspace::new();
+    let config = "[[partition]]\nsize = '16MiB'\nfilesystem = 'none'\n[images]\n'disk.img' = { format = 'raw' }\n";
+    fs::write(inner.config(), config).unwrap();
+    let mounted = output(&mut inner.mount_command());
+    assert_eq!(mounted.status.code(), Some(0), "{}", stderr(&mounted));
+    let outer = Workspace::new();
+    let export = |from: &Path, to: &str| {
+        let config = format!(
+            "[[partition]]\nsize = '64MiB'\ncopy = [{{ from = {from:?}, to = '/' }}]\n\
+             [images]\n'lab.ova' = {{ format = 'ova', compression = 'deflate', level = 1 }}\n"
+        );
+        fs::write(outer.config(), config).unwrap();
+        let mut command = outer.miragefs();
+        command.arg("export").arg(outer.config()).arg("lab.ova");
+        let exported = output(command.arg(outer.path().join(to)));
+        assert_eq!(exported.status.code(), Some(0), "{}", stderr(&exported));
+    };
+    export(&inner.mountpoint(), "weak.ova");
+    assert!(!outer.path().join("cache").exists());
+    let plain = outer.path().join("src");
+    fs::create_dir(&plain).unwrap();
+    fs::write(plain.join("file"), noise(1, 100_000)).unwrap();
+    export(&plain, "strong.ova");
+    assert!(outer.path().join("cache/miragefs").exists());
+    assert_eq!(inner.unmount().status.code(), Some(0));
+}

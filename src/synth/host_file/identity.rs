@@ -1,5 +1,7 @@
 //! By what a source file is known to be the planned one.
 
+use std::os::fd::AsFd;
+
 use rustix::fs::Stat;
 
 use crate::synth::packed_time::PackedTime;
@@ -17,6 +19,22 @@ pub struct Identity {
     pub mtime: PackedTime,
     /// Change time.
     pub ctime: PackedTime,
+}
+
+/// File systems whose stamps may be equal for other contents: images that are made with all times set to one value and
+/// with small inode numbers, and what a program answers (`linux/magic.h`, and each file system's own header).
+const WEAK_MAGICS: [i64; 6] = [
+    0x7371_7368, // squashfs
+    0xe0f5_e1e2, // erofs
+    0x9660,      // iso9660
+    0x28cd_3d45, // cramfs
+    0x7275,      // romfs
+    0x6573_5546, // FUSE
+];
+
+/// Whether equal identities on the file system of `directory` may belong to other contents after a remount.
+pub(super) fn is_weak(directory: impl AsFd) -> bool {
+    rustix::fs::fstatfs(directory).is_ok_and(|found| WEAK_MAGICS.contains(&found.f_type))
 }
 
 impl Identity {
