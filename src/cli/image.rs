@@ -7,6 +7,7 @@ use super::progress;
 use crate::synth::generation::{Generation, Image};
 use crate::synth::grain_index::IndexError;
 use crate::synth::pending::{PendingImage, PrepareError};
+use crate::synth::source::ReadError;
 
 /// The image `name`; one that is not ready is prepared first, and a terminal shows how far that is.
 ///
@@ -59,6 +60,9 @@ fn prepare(pending: &PendingImage, name: &str) -> Result<Arc<Image>, CliError> {
 /// What to do about an image that cannot be prepared.
 pub(super) fn preparation_hint(error: &PrepareError) -> String {
     match error {
+        PrepareError::Index(IndexError::Read(ReadError::Unrepeatable { .. })) => {
+            "try again: what was kept of it is gone, and it is made anew"
+        }
         PrepareError::Index(IndexError::Read(_)) => {
             "leave the sources alone while it is prepared, and try again; what is done is kept"
         }

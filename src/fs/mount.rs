@@ -22,7 +22,6 @@ use super::mountpoint::{
 use super::pending::{self, PreparationFailed};
 use super::view::{Owner, View};
 use crate::synth::generation::Generation;
-use crate::synth::pending::PendingImage;
 
 /// Read-ahead that hides the latency of disks, in KiB.
 const READ_AHEAD_KIB: u32 = 4096;
@@ -149,14 +148,6 @@ impl Mounted {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Prepares `pending` images, one after the other, and shows those that are done.
-    ///
-    /// # Errors
-    /// The first that failed; the others are shown all the same.
-    pub fn prepare(&self, pending: &[Arc<PendingImage>]) -> Result<(), PreparationFailed> {
-        pending::prepare_all(&self.view, pending)
     }
 
     /// Takes the name away; files that are open are served until they are closed. Does nothing if the mount is gone.
@@ -321,7 +312,7 @@ fn prepare_in_background(view: Arc<View>, generation: &Generation, sender: Sende
             drop(events.send(Event::Prepared(result)));
         });
     if let Err(error) = spawned {
-        let failed = pending::give_up(&view, &pending, &error);
+        let failed = pending::give_up_all(&view, &pending, &error);
         drop(sender.send(Event::Prepared(failed)));
     }
 }

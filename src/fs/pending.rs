@@ -44,20 +44,14 @@ pub(super) fn prepare_all(
                     summary(&image.progress().state())
                 );
             }
-            Err(source) => {
-                view.publish(image, Err(source.to_string()));
-                let name = image.name().to_owned();
-                tracing::error!("{name}: cannot be prepared: {source}");
-                let failed = PreparationFailed { name, source };
-                result = result.and(Err(failed));
-            }
+            Err(source) => result = result.and(Err(give_up(view, image, source))),
         }
     }
     result
 }
 
-/// Gives all of `pending` up, as no thread can be had for them.
-pub(super) fn give_up(
+/// The same where no thread can be had for the work: none of the images will be there.
+pub(super) fn give_up_all(
     view: &View,
     pending: &[Arc<PendingImage>],
     error: &io::Error,
@@ -65,12 +59,24 @@ pub(super) fn give_up(
     let mut result = Ok(());
     for image in pending {
         let source = PrepareError::Image(format!("no thread can be started: {error}"));
-        tracing::error!("{}: cannot be prepared: {source}", image.name());
-        view.publish(image, Err(source.to_string()));
-        let name = image.name().to_owned();
-        result = result.and(Err(PreparationFailed { name, source }));
+        result = result.and(Err(give_up(view, image, source)));
     }
     result
+}
+
+/// Takes note, in the log and in the status, of an image that will not be there.
+fn give_up(view: &View, image: &PendingImage, source: PrepareError) -> PreparationFailed {
+    let mut reason = source.to_string();
+    // The host's own words are the last cause.
+    let mut cause = std::error::Error::source(&source);
+    while let Some(error) = cause {
+        reason = format!("{reason}: {error}");
+        cause = error.source();
+    }
+    let name = image.name().to_owned();
+    tracing::error!("{name}: cannot be prepared: {reason}");
+    view.publish(image, Err(reason));
+    PreparationFailed { name, source }
 }
 
 type Prepared = Result<Vec<Arc<crate::synth::generation::Image>>, PrepareError>;
