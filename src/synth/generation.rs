@@ -7,7 +7,7 @@ use super::boot::{BootLoader, load_boot_code};
 use super::cache::{BlockCache, Cached};
 use super::data_map::DataMap;
 use super::disk::{DiskLayout, PlaceRequest, PlacedPartition, Placement, Size, place};
-use super::ext4::{Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
+use super::ext4::{Ext4, Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
 use super::fingerprint::{self, Fingerprint};
 use super::host_file::HostFiles;
 use super::images::Images;
@@ -75,6 +75,8 @@ pub struct Planned {
     pub disk_len: u64,
     /// The disk's signature; `None` without a partition table.
     pub disk_signature: Option<u32>,
+    /// What the partitions hold, in the same order; `None` for one without ext4.
+    pub file_systems: Vec<Option<Arc<Ext4>>>,
     /// What the user should know.
     pub warnings: Vec<PlanWarning>,
 }
@@ -164,6 +166,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
     let files = Arc::new(files);
     let mut placed = Vec::new();
     let mut reports = Vec::new();
+    let mut file_systems = Vec::new();
     let mut mistakes = Mistakes::default();
     for ((partition, contents), place) in spec
         .partitions
@@ -180,9 +183,10 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
             cache: &options.cache,
         };
         match filled.fill(contents, &mut warnings) {
-            Ok((source, filesystem)) => {
-                reports.push(report(partition, *place, filesystem));
-                placed.push(placed_partition(partition, *place, source));
+            Ok(filled) => {
+                reports.push(report(partition, *place, filled.report));
+                placed.push(placed_partition(partition, *place, filled.source));
+                file_systems.push(filled.ext4);
             }
             Err(others) => mistakes.extend(others, |mistake| mistake),
         }
@@ -235,6 +239,7 @@ pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
         disk_len: placement.disk_len,
         disk_signature: matches!(spec.disk.table, crate::config::spec::PartitionTable::Mbr)
             .then_some(signature),
+        file_systems,
         warnings,
     })
 }
@@ -301,8 +306,13 @@ struct Filling<'a> {
     cache: &'a Arc<BlockCache>,
 }
 
-/// What a partition holds, and what is to be told of it; neither for an empty one.
-type Filled = (Option<Arc<dyn ByteSource>>, Option<FilesystemReport>);
+/// What a partition holds, and what is to be told of it; nothing for an empty one.
+#[derive(Default)]
+struct Filled {
+    source: Option<Arc<dyn ByteSource>>,
+    report: Option<FilesystemReport>,
+    ext4: Option<Arc<Ext4>>,
+}
 
 impl Filling<'_> {
     fn fill(
@@ -311,10 +321,14 @@ impl Filling<'_> {
         warnings: &mut Vec<PlanWarning>,
     ) -> Result<Filled, Mistakes<PlanError>> {
         match contents {
-            Contents::Empty => Ok((None, None)),
+            Contents::Empty => Ok(Filled::default()),
             Contents::Swap => {
                 let (swap, report) = partition::swap(self.spec, self.partition, self.place.1)?;
-                Ok((Some(Arc::new(swap)), Some(report)))
+                Ok(Filled {
+                    source: Some(Arc::new(swap)),
+                    report: Some(report),
+                    ext4: None,
+                })
             }
             Contents::FileSystem(filesystem) => {
                 let plan = filesystem.plan(self.spec, self.partition, self.place.1)?;
@@ -322,8 +336,14 @@ impl Filling<'_> {
                 let report = partition::report(&plan, self.spec, self.partition);
                 let (partition, place) = (self.partition, self.place);
                 let ext4 = partition::finish(plan, partition, place, self.boot_loader, self.files)?;
-                let cached = Cached::new(Arc::new(ext4), Arc::clone(self.cache));
-                Ok((Some(Arc::new(cached)), Some(report)))
+                let ext4 = Arc::new(ext4);
+                let source: Arc<dyn ByteSource> = Arc::<Ext4>::clone(&ext4);
+                let cached = Cached::new(source, Arc::clone(self.cache));
+                Ok(Filled {
+                    source: Some(Arc::new(cached)),
+                    report: Some(report),
+                    ext4: Some(ext4),
+                })
             }
         }
     }

@@ -9,7 +9,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("synth", &["synth", "formats", "config::spec", "units"]),
     ("fs", &["fs", "synth", "units"]),
     ("export", &["export", "synth", "units"]),
-    ("cli", &["cli", "config", "export", "fs", "synth", "units"]),
+    ("map", &["map", "synth", "units"]),
+    (
+        "cli",
+        &["cli", "config", "export", "fs", "map", "synth", "units"],
+    ),
 ];
 
 /// Where fuser may be named.
