@@ -13,11 +13,13 @@ mod hint;
 mod keys;
 mod raw;
 mod resolve;
+mod resolved;
 pub mod spec;
 mod starter;
 mod warning;
 
 pub use error::{ConfigError, ConfigErrorKind};
+pub use resolved::resolved;
 pub use starter::STARTER;
 pub use warning::{ConfigWarning, ConfigWarningKind};
 
@@ -30,6 +32,8 @@ pub struct Loaded {
     pub warnings: Vec<ConfigWarning>,
     /// The config and all it includes, absolute, the config first: what a reload watches.
     pub files: Vec<PathBuf>,
+    /// The paths that it names, absolute, symlinks in them not resolved: what they lead to may change.
+    pub paths: Vec<PathBuf>,
 }
 
 /// What a config depends on besides its text and the sources.
@@ -93,6 +97,7 @@ pub fn load_text(
         spec,
         warnings: context.warnings,
         files: sources.paths(),
+        paths: context.paths.into_inner(),
     })
 }
 

@@ -62,6 +62,7 @@ pub(crate) const ROOT: TableKeys = TableKeys {
         key("name", Shape::Text),
         key("seed", Shape::Text),
         key("source-date-epoch", Shape::Integer),
+        key("on-change", Shape::Text),
         key("variables", Shape::Variables),
         key("disk", Shape::Table(&DISK)),
         key("bootloader", Shape::Table(&BOOTLOADER)),

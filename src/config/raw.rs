@@ -16,6 +16,7 @@ pub(crate) struct RawConfig {
     pub(crate) name: Text,
     pub(crate) seed: Text,
     pub(crate) source_date_epoch: Option<Spanned<i64>>,
+    pub(crate) on_change: Text,
     /// Followed while the document was put together.
     #[serde(rename = "include")]
     pub(crate) _include: Option<IgnoredAny>,

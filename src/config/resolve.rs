@@ -2,6 +2,7 @@
 //!
 //! Invariant: sources are looked at with `stat` and `faccessat` only, never opened.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use toml::Spanned;
 use super::document::SourceMap;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::raw::{RawConfig, RawSize};
-use super::spec::{Location, Spec, Times};
+use super::spec::{Location, OnChange, Spec, Times};
 use super::{ConfigWarning, ConfigWarningKind, Environment};
 use crate::units::parse_size;
 
@@ -45,6 +46,8 @@ pub(crate) struct Context<'a> {
     sources: &'a SourceMap,
     environment: &'a Environment,
     pub(crate) warnings: Vec<ConfigWarning>,
+    /// Paths that the config names, as typed and absolute: what they lead to may change.
+    pub(crate) paths: RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Context<'a> {
@@ -53,6 +56,7 @@ impl<'a> Context<'a> {
             sources,
             environment,
             warnings: Vec::new(),
+            paths: RefCell::default(),
         }
     }
 
@@ -156,6 +160,7 @@ impl<'a> Context<'a> {
         path: PathBuf,
         span: &Range<usize>,
     ) -> Result<(PathBuf, fs::Metadata)> {
+        self.paths.borrow_mut().push(path.clone());
         examine(&path).map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::NotFound => ConfigErrorKind::Missing { key, path },
@@ -235,6 +240,10 @@ pub(crate) fn resolve(
         None => name.clone(),
     };
     let times = times(&raw, context)?;
+    let choices = [("fail", OnChange::Fail), ("keep", OnChange::Keep)];
+    let on_change = context
+        .choice("on-change", raw.on_change.as_ref(), &choices)?
+        .unwrap_or_default();
     let vm = vm::resolve(&raw.vm, context)?;
     let raw_disk = raw
         .disk
@@ -257,6 +266,7 @@ pub(crate) fn resolve(
         name,
         seed,
         times,
+        on_change,
         disk,
         partitions,
         extlinux,

@@ -26,6 +26,8 @@ pub struct Spec {
     pub seed: String,
     /// Times of what has no source, and the ceiling of all others.
     pub times: Times,
+    /// What becomes of sources that change while they are read.
+    pub on_change: OnChange,
     /// The disk.
     pub disk: DiskSpec,
     /// One to four partitions in the order of their start.
@@ -38,6 +40,16 @@ pub struct Spec {
     pub images: Vec<ImageSpec>,
 }
 
+/// `on-change`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnChange {
+    /// Reads of a file that changed fail.
+    #[default]
+    Fail,
+    /// Small files that were read before go on being read as they were, for as long as memory for them lasts.
+    Keep,
+}
+
 /// A place in a config file, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Location {
@@ -47,6 +59,18 @@ pub struct Location {
     pub line: u32,
     /// Column in characters, from 1.
     pub column: u32,
+}
+
+impl Location {
+    /// No place: for comparing what was typed, wherever it stands.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            file: PathBuf::new(),
+            line: 0,
+            column: 0,
+        }
+    }
 }
 
 impl fmt::Display for Location {
@@ -138,6 +162,26 @@ pub struct PartitionSpec {
 }
 
 impl PartitionSpec {
+    /// The same, wherever it stands in the config.
+    #[must_use]
+    pub fn without_locations(&self) -> Self {
+        let mut spec = self.clone();
+        let copies = spec.copies.iter_mut().map(|copy| &mut copy.location);
+        let directories = spec.directories.iter_mut().map(|one| &mut one.location);
+        let files = spec.files.iter_mut().map(|one| &mut one.location);
+        let symlinks = spec.symlinks.iter_mut().map(|one| &mut one.location);
+        let devices = spec.devices.iter_mut().map(|one| &mut one.location);
+        let all = copies
+            .chain(directories)
+            .chain(files)
+            .chain(symlinks)
+            .chain(devices);
+        for location in all.chain([&mut spec.location]) {
+            *location = Location::none();
+        }
+        spec
+    }
+
     /// The volume name of the file system or swap area.
     #[must_use]
     pub fn volume_label(&self) -> &str {

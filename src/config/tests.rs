@@ -16,6 +16,7 @@ mod ext4;
 mod includes;
 mod layout_errors;
 mod machine;
+mod resolved;
 mod system;
 
 /// A directory with sources, and a system with a boot loader.

@@ -82,6 +82,12 @@ impl BlockCache {
         }
     }
 
+    /// The most bytes that it holds, with the bookkeeping.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        to_u64(self.shards.len()).saturating_mul(self.shard_capacity)
+    }
+
     /// What the cache did so far.
     #[must_use]
     pub fn stats(&self) -> CacheStats {

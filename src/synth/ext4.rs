@@ -10,6 +10,7 @@ mod demand;
 mod directory;
 mod error;
 mod fit;
+mod inventory;
 mod layout;
 mod limits;
 mod nesting;
@@ -24,6 +25,7 @@ mod xattr;
 
 pub use demand::SizeRequest;
 pub use error::Ext4Error;
+pub use inventory::{Area, AreaKind};
 pub use layout::Layout;
 pub use limits::mistakes_of;
 pub use numbers::JOURNAL_FS_BLOCKS_MIN;

@@ -148,23 +148,38 @@ impl Fingerprint {
         }
     }
 
-    /// Adds which host files are read.
-    pub fn host_files(&mut self, files: &HostFiles) {
-        self.files(files, |identity| identity.device);
+    /// Adds which host files are read: the digest of [`Fingerprint::host_file_stamps`] and the devices, as runs of files
+    /// on the same one.
+    pub fn host_files(&mut self, stamps: &[u8; 32], files: &HostFiles) {
+        self.bytes(stamps);
+        let mut run: Option<(u64, u64)> = None;
+        for index in 0_u32.. {
+            let device = files.identity(index).map(|identity| identity.device);
+            run = match (run, device) {
+                (Some((known, count)), Some(device)) if known == device => {
+                    Some((known, count.saturating_add(1)))
+                }
+                (ended, next) => {
+                    if let Some((device, count)) = ended {
+                        self.number(device);
+                        self.number(count);
+                    }
+                    next.map(|device| (device, 1))
+                }
+            };
+            if device.is_none() {
+                break;
+            }
+        }
     }
 
     /// Adds which host files are read, without the numbers of their devices, which change at a reboot.
     pub fn host_file_stamps(&mut self, files: &HostFiles) {
-        self.files(files, |_| 0);
-    }
-
-    fn files(&mut self, files: &HostFiles, device: impl Fn(&Identity) -> u64) {
         self.number(to_u64(files.file_count()));
         for index in 0_u32.. {
             let Some(identity) = files.identity(index) else {
                 break;
             };
-            self.number(device(&identity));
             self.identity(&identity);
         }
     }

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::boot::{BootLoader, load_boot_code};
-use super::cache::{BlockCache, Cached};
+use super::cache::BlockCache;
 use super::data_map::DataMap;
 use super::disk::{DiskLayout, PlaceRequest, PlacedPartition, Placement, Size, place};
-use super::ext4::{Ext4, Ext4Plan, JOURNAL_FS_BLOCKS_MIN, SizeRequest};
+use super::ext4::Ext4;
 use super::fingerprint::{self, Fingerprint};
-use super::host_file::HostFiles;
 use super::images::Images;
 use super::machine::{Template, has_efi};
+use super::memory::{KeptDisk, PlanMemory};
 use super::mistakes::Mistakes;
-use super::partition::{self, FilesystemReport, Found, PartitionTree};
+use super::partition::FilesystemReport;
+use super::partitions::{Contents, Filled, Partitions};
 use super::pending::PendingImage;
 use super::plan_error::{PlanError, PlanErrors, PlanWarning};
 use super::segments::SegmentMap;
@@ -55,7 +56,7 @@ impl Image {
 }
 
 /// An immutable set of planned images.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Generation {
     /// The images in the order of the config.
     pub images: Vec<Arc<Image>>,
@@ -77,8 +78,49 @@ pub struct Planned {
     pub disk_signature: Option<u32>,
     /// What the partitions hold, in the same order; `None` for one without ext4.
     pub file_systems: Vec<Option<Arc<Ext4>>>,
+    /// Where the disk has data.
+    pub data: Arc<DataMap>,
     /// What the user should know.
     pub warnings: Vec<PlanWarning>,
+}
+
+/// What a plan came to, in pieces that are cheap to keep: for who draws it, or compares it with another.
+#[derive(Clone)]
+pub struct Pieces {
+    /// The name of the machine.
+    pub name: String,
+    /// The partitions as placed.
+    pub partitions: Vec<PartitionReport>,
+    /// Their file systems; `None` for one without ext4.
+    pub file_systems: Vec<Option<Arc<Ext4>>>,
+    /// Whether there is a partition table, and so a boot sector.
+    pub has_table: bool,
+    /// The images that can be read.
+    pub images: Vec<Arc<Image>>,
+    /// The names of those that cannot yet.
+    pub pending: Vec<String>,
+    /// Length of the disk in bytes.
+    pub disk_len: u64,
+    /// Where the disk has data.
+    pub data: Arc<DataMap>,
+}
+
+impl Pieces {
+    /// The pieces of what was planned for the machine `name`.
+    #[must_use]
+    pub fn of(planned: &Planned, name: &str) -> Self {
+        let pending = planned.generation.pending.iter();
+        Self {
+            name: name.to_owned(),
+            partitions: planned.partitions.clone(),
+            file_systems: planned.file_systems.clone(),
+            has_table: planned.disk_signature.is_some(),
+            images: planned.generation.images.clone(),
+            pending: pending.flat_map(|image| image.names().to_vec()).collect(),
+            disk_len: planned.disk_len,
+            data: Arc::clone(&planned.data),
+        }
+    }
 }
 
 /// A partition as placed.
@@ -123,125 +165,184 @@ pub struct PlanOptions {
 /// # Errors
 /// [`PlanErrors`] says all that does not fit or cannot be read, and where in the config.
 pub fn plan(spec: &Spec, options: &PlanOptions) -> Result<Planned, PlanErrors> {
-    let mut found = Found::default();
-    let boot_loader = found.mistakes.take(load_boot_loader(spec)).flatten();
-    let boot_code = found.mistakes.take(read_boot_code(spec)).flatten();
-    let template = found.mistakes.take(load_template(spec)).flatten();
-    let mut content = Fingerprint::new();
-    let mut places = Fingerprint::new();
-    let mut contents = Vec::with_capacity(spec.partitions.len());
-    for partition in &spec.partitions {
-        let tree = PartitionTree::scan(spec, partition, boot_loader.as_ref(), options, &mut found);
-        if let Some(tree) = &tree {
-            let Found {
-                files,
-                warnings,
-                mistakes,
-            } = &mut found;
-            mistakes.take(partition::check_boot(
-                &tree.tree, partition, files, warnings,
-            ));
-            content.tree(&tree.tree);
-            places.tree_files(&tree.tree);
-        }
-        match Contents::new(spec, partition, tree) {
-            Ok(planned) => contents.push(planned),
-            Err(mistakes) => found.mistakes.extend(mistakes, |mistake| mistake),
-        }
-    }
-    let Found {
-        files,
-        mut warnings,
-        mistakes,
-    } = found;
-    PlanErrors::unless(mistakes, ())?;
+    replan(spec, options, &mut PlanMemory::forgetful())
+}
+
+/// The same, but what `memory` has of an earlier plan is not read again.
+///
+/// # Errors
+/// As [`plan`]; the memory then has what it had.
+pub fn replan(
+    spec: &Spec,
+    options: &PlanOptions,
+    memory: &mut PlanMemory,
+) -> Result<Planned, PlanErrors> {
+    let mut mistakes = Mistakes::default();
+    let boot_loader = mistakes.take(load_boot_loader(spec)).flatten();
+    let boot_code = mistakes.take(read_boot_code(spec)).flatten();
+    let template = mistakes.take(load_template(spec)).flatten();
+    let partitions = Partitions::new(spec, options, boot_loader.as_ref(), memory);
+    let scanned = spec.partitions.iter();
+    let contents = all_of(scanned.map(|one| partitions.contents(one)), mistakes)?;
     let placement = place_partitions(spec, &contents)?;
-    describe_disk(
-        &mut content,
+    let contents = spec.partitions.iter().zip(contents);
+    let places = contents.zip(&placement.partitions);
+    let filled = places.map(|((one, contents), place)| partitions.fill(one, contents, *place));
+    let placed = all_of(filled, Mistakes::default())?;
+    let signature = fingerprint::disk_signature(&spec.seed);
+    let fingerprints = Fingerprints::of(
         spec,
         &placement,
+        &placed,
         boot_loader.as_ref(),
         boot_code.as_ref(),
     );
-    let files = Arc::new(files);
-    let mut placed = Vec::new();
-    let mut reports = Vec::new();
-    let mut file_systems = Vec::new();
-    let mut mistakes = Mistakes::default();
-    for ((partition, contents), place) in spec
-        .partitions
-        .iter()
-        .zip(contents)
-        .zip(&placement.partitions)
-    {
-        let filled = Filling {
-            spec,
-            partition,
-            place: *place,
-            boot_loader: boot_loader.as_ref(),
-            files: &files,
-            cache: &options.cache,
-        };
-        match filled.fill(contents, &mut warnings) {
-            Ok(filled) => {
-                reports.push(report(partition, *place, filled.report));
-                placed.push(placed_partition(partition, *place, filled.source));
-                file_systems.push(filled.ext4);
-            }
-            Err(others) => mistakes.extend(others, |mistake| mistake),
-        }
-    }
-    PlanErrors::unless(mistakes, ())?;
-    let signature = fingerprint::disk_signature(&spec.seed);
-    let layout = DiskLayout {
-        len: placement.disk_len,
-        table: spec.disk.table,
-        partitions: placed,
-        boot_code,
-        signature,
-    };
-    let disk: Arc<dyn ByteSource> = Arc::new(layout.assemble());
-    let mut identity = content.clone();
-    identity.bytes(&places.finish());
-    let mut stamps = identity.clone();
-    identity.host_files(&files);
-    // Another version may write other bytes for the same plan.
-    stamps.bytes(env!("CARGO_PKG_VERSION").as_bytes());
-    stamps.host_file_stamps(&files);
+    let layout = disk_layout(spec, &placement, &placed, boot_code, signature);
+    let kept = KeptDisk::of(&layout, &fingerprints, memory);
+    let host_files = || placed.iter().filter_map(Filled::files);
+    let newest = host_files().filter_map(|files| files.newest_mtime()).max();
     let template_mtime = template.as_ref().map_or(i64::MIN, Template::mtime);
     let images = Images {
         spec: Arc::new(without_contents(spec)),
-        data: Arc::new(DataMap::of(&*disk)),
-        disk,
+        data: Arc::clone(&kept.data),
+        disk: Arc::clone(&kept.disk),
         partitions: layout.partition_images().into(),
         template: template.map(Arc::new),
-        content: content.finish(),
-        identity,
-        stamps,
-        mtime: files
-            .newest_mtime()
+        content: fingerprints.content,
+        identity: fingerprints.identity,
+        stamps: fingerprints.stamps,
+        mtime: newest
             .unwrap_or(i64::MIN)
             .max(options.config_mtime)
             .max(template_mtime),
         cache: Arc::clone(&options.cache),
-        indexes: Arc::default(),
+        indexes: Arc::clone(&kept.indexes),
         mountpoint: options.mountpoint.clone(),
         cache_directory: options
             .cache_directory
             .clone()
-            .filter(|_| !files.have_weak_identities()),
+            .filter(|_| !host_files().any(|files| files.have_weak_identities())),
     };
     let (generation, spec_of_image) = images.plan()?;
-    Ok(Planned {
+    let reports = spec
+        .partitions
+        .iter()
+        .zip(&placed)
+        .zip(&placement.partitions);
+    let planned = Planned {
         generation,
         spec_of_image,
-        partitions: reports,
+        partitions: reports
+            .map(|((partition, filled), place)| report(partition, *place, filled.report()))
+            .collect(),
         disk_len: placement.disk_len,
         disk_signature: matches!(spec.disk.table, crate::config::spec::PartitionTable::Mbr)
             .then_some(signature),
-        file_systems,
-        warnings,
-    })
+        file_systems: placed.iter().map(Filled::ext4).collect(),
+        data: Arc::clone(&kept.data),
+        warnings: placed.iter().flat_map(Filled::warnings).collect(),
+    };
+    let kept_partitions = placed.into_iter().filter_map(Filled::into_kept).collect();
+    memory.keep(kept_partitions, kept);
+    Ok(planned)
+}
+
+/// What all of them came to, or all that is wrong with any.
+fn all_of<T>(
+    results: impl Iterator<Item = Result<T, Mistakes<PlanError>>>,
+    mut mistakes: Mistakes<PlanError>,
+) -> Result<Vec<T>, PlanErrors> {
+    let mut all = Vec::new();
+    for result in results {
+        match result {
+            Ok(one) => all.push(one),
+            Err(others) => mistakes.extend(others, |mistake| mistake),
+        }
+    }
+    PlanErrors::unless(mistakes, all)
+}
+
+/// What identifies a disk and the images over it.
+struct Fingerprints {
+    content: [u8; 32],
+    identity: Fingerprint,
+    stamps: Fingerprint,
+}
+
+impl Fingerprints {
+    fn of(
+        spec: &Spec,
+        placement: &Placement,
+        placed: &[Filled],
+        boot_loader: Option<&BootLoader>,
+        boot_code: Option<&[u8; 440]>,
+    ) -> Self {
+        let digests: Vec<_> = placed.iter().filter_map(Filled::digests).collect();
+        let mut content = Fingerprint::new();
+        for digests in &digests {
+            content.bytes(&digests.content);
+        }
+        describe_disk(&mut content, spec, placement, boot_loader, boot_code);
+        let mut identity = content.clone();
+        for digests in &digests {
+            identity.bytes(&digests.places);
+        }
+        let mut stamps = identity.clone();
+        // Another version may write other bytes for the same plan.
+        stamps.bytes(env!("CARGO_PKG_VERSION").as_bytes());
+        for digests in &digests {
+            identity.bytes(&digests.identity);
+            stamps.bytes(&digests.stamps);
+        }
+        Self {
+            content: content.finish(),
+            identity,
+            stamps,
+        }
+    }
+}
+
+impl KeptDisk {
+    /// The disk, and what is known of it already if it is that of the last plan.
+    fn of(layout: &DiskLayout, fingerprints: &Fingerprints, memory: &mut PlanMemory) -> Self {
+        let identity = fingerprints.identity.clone().finish();
+        let stamps = fingerprints.stamps.clone().finish();
+        match memory.disk.take() {
+            Some(kept) if kept.identity == identity && kept.stamps == stamps => kept,
+            _ => {
+                let disk: Arc<dyn ByteSource> = Arc::new(layout.assemble());
+                Self {
+                    identity,
+                    stamps,
+                    data: Arc::new(DataMap::of(&*disk)),
+                    disk,
+                    indexes: Arc::default(),
+                }
+            }
+        }
+    }
+}
+
+fn disk_layout(
+    spec: &Spec,
+    placement: &Placement,
+    placed: &[Filled],
+    boot_code: Option<[u8; 440]>,
+    signature: u32,
+) -> DiskLayout {
+    let partitions = spec.partitions.iter().zip(placed);
+    let partitions = partitions.zip(&placement.partitions);
+    DiskLayout {
+        len: placement.disk_len,
+        table: spec.disk.table,
+        partitions: partitions
+            .map(|((partition, filled), place)| {
+                placed_partition(partition, *place, filled.source())
+            })
+            .collect(),
+        boot_code,
+        signature,
+    }
 }
 
 /// The config without what the partitions hold, which may be large and is planned already.
@@ -251,124 +352,12 @@ fn without_contents(spec: &Spec) -> Spec {
         name: spec.name.clone(),
         seed: spec.seed.clone(),
         times: spec.times,
+        on_change: spec.on_change,
         disk: spec.disk.clone(),
         partitions: Vec::new(),
         extlinux: None,
         vm: spec.vm.clone(),
         images: spec.images.clone(),
-    }
-}
-
-/// What a partition holds.
-enum Contents<'a> {
-    Empty,
-    Swap,
-    FileSystem(FileSystem<'a>),
-}
-
-/// A file system before and after its size is known.
-enum FileSystem<'a> {
-    /// Waits for the size.
-    Tree(Box<PartitionTree<'a>>),
-    /// As small as possible; the size follows from it.
-    Planned(Box<Ext4Plan>),
-}
-
-impl<'a> Contents<'a> {
-    fn new(
-        spec: &Spec,
-        partition: &PartitionSpec,
-        tree: Option<PartitionTree<'a>>,
-    ) -> Result<Self, Mistakes<PlanError>> {
-        let Some(tree) = tree else {
-            return Ok(match partition.filesystem {
-                Filesystem::Swap => Self::Swap,
-                Filesystem::None | Filesystem::Ext4(_) => Self::Empty,
-            });
-        };
-        if !is_auto(spec, partition) {
-            return Ok(Self::FileSystem(FileSystem::Tree(Box::new(tree))));
-        }
-        let block_size = u64::from(tree.ext4.block_size);
-        let free_blocks = partition.free.unwrap_or(0).div_ceil(block_size);
-        let plan = tree.plan(spec, SizeRequest::Fit { free_blocks })?;
-        Ok(Self::FileSystem(FileSystem::Planned(Box::new(plan))))
-    }
-}
-
-/// A partition whose place is known.
-struct Filling<'a> {
-    spec: &'a Spec,
-    partition: &'a PartitionSpec,
-    place: (Lba, u64),
-    boot_loader: Option<&'a BootLoader>,
-    files: &'a Arc<HostFiles>,
-    cache: &'a Arc<BlockCache>,
-}
-
-/// What a partition holds, and what is to be told of it; nothing for an empty one.
-#[derive(Default)]
-struct Filled {
-    source: Option<Arc<dyn ByteSource>>,
-    report: Option<FilesystemReport>,
-    ext4: Option<Arc<Ext4>>,
-}
-
-impl Filling<'_> {
-    fn fill(
-        &self,
-        contents: Contents<'_>,
-        warnings: &mut Vec<PlanWarning>,
-    ) -> Result<Filled, Mistakes<PlanError>> {
-        match contents {
-            Contents::Empty => Ok(Filled::default()),
-            Contents::Swap => {
-                let (swap, report) = partition::swap(self.spec, self.partition, self.place.1)?;
-                Ok(Filled {
-                    source: Some(Arc::new(swap)),
-                    report: Some(report),
-                    ext4: None,
-                })
-            }
-            Contents::FileSystem(filesystem) => {
-                let plan = filesystem.plan(self.spec, self.partition, self.place.1)?;
-                warn_of_missing_journal(&plan, self.partition, warnings);
-                let report = partition::report(&plan, self.spec, self.partition);
-                let (partition, place) = (self.partition, self.place);
-                let ext4 = partition::finish(plan, partition, place, self.boot_loader, self.files)?;
-                let ext4 = Arc::new(ext4);
-                let source: Arc<dyn ByteSource> = Arc::<Ext4>::clone(&ext4);
-                let cached = Cached::new(source, Arc::clone(self.cache));
-                Ok(Filled {
-                    source: Some(Arc::new(cached)),
-                    report: Some(report),
-                    ext4: Some(ext4),
-                })
-            }
-        }
-    }
-}
-
-impl FileSystem<'_> {
-    fn plan(
-        self,
-        spec: &Spec,
-        partition: &PartitionSpec,
-        sectors: u64,
-    ) -> Result<Ext4Plan, Mistakes<PlanError>> {
-        match self {
-            Self::Planned(plan) => Ok(*plan),
-            Self::Tree(tree) => {
-                debug_assert_eq!(
-                    tree.spec.label, partition.label,
-                    "contents follow their partitions"
-                );
-                let bytes = sectors
-                    .checked_mul(SECTOR_SIZE)
-                    .expect("placed partitions end below 2^64 bytes");
-                tree.plan(spec, SizeRequest::Fixed(bytes))
-            }
-        }
     }
 }
 
@@ -420,26 +409,14 @@ fn load_template(spec: &Spec) -> Result<Option<Template>, PlanError> {
     }
 }
 
-/// `rest` of a disk that is as small as possible is nothing more than needed.
-fn is_auto(spec: &Spec, partition: &PartitionSpec) -> bool {
-    match partition.size {
-        PartitionSize::Auto => true,
-        PartitionSize::Rest => spec.disk.size == DiskSize::Auto,
-        PartitionSize::Fixed(_) => false,
-    }
-}
-
 fn place_partitions(spec: &Spec, contents: &[Contents<'_>]) -> Result<Placement, PlanError> {
     let requests: Vec<PlaceRequest> = spec
         .partitions
         .iter()
         .zip(contents)
         .map(|(partition, contents)| {
-            let size = match (contents, partition.size) {
-                (Contents::FileSystem(FileSystem::Planned(plan)), _) => {
-                    let sectors_per_block = plan.block_size() / SECTOR_SIZE;
-                    Size::Sectors(plan.block_count().saturating_mul(sectors_per_block))
-                }
+            let size = match (contents.fitted(), partition.size) {
+                (Some(sectors), _) => Size::Sectors(sectors),
                 (_, PartitionSize::Fixed(bytes)) => Size::Sectors(bytes / SECTOR_SIZE),
                 (_, PartitionSize::Rest | PartitionSize::Auto) => Size::Rest,
             };
@@ -530,23 +507,6 @@ fn describe_shape(content: &mut Fingerprint, ext4: &Ext4Spec) {
             FeatureSet::Std => 0,
             FeatureSet::Modern => 1,
             FeatureSet::Compat => 2,
-        });
-    }
-}
-
-fn warn_of_missing_journal(
-    plan: &Ext4Plan,
-    partition: &PartitionSpec,
-    warnings: &mut Vec<PlanWarning>,
-) {
-    let wanted =
-        matches!(&partition.filesystem, Filesystem::Ext4(ext4) if ext4.journal == Journal::Default);
-    if wanted && plan.journal_len() == 0 {
-        let block_size = plan.block_size();
-        warnings.push(PlanWarning::NoJournal {
-            label: partition.label.clone(),
-            len: plan.block_count().saturating_mul(block_size),
-            needed: JOURNAL_FS_BLOCKS_MIN.saturating_mul(block_size),
         });
     }
 }

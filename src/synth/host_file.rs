@@ -5,15 +5,16 @@
 //! follows a symlink.
 
 mod identity;
+mod open_files;
 
 pub use identity::Identity;
+use open_files::Held;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -21,8 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use lru::LruCache;
-use parking_lot::Mutex;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
@@ -31,8 +30,8 @@ use super::packed_time::PackedTime;
 use super::source::{Change, ReadError};
 use crate::units::{to_u64, to_usize};
 
-/// How many source files stay open at most; far below the usual limit of 1024 descriptors.
-const OPEN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not zero");
+/// Bytes of a file whose contents may be held.
+const KEPT_FILE_LEN_MAX: u64 = 64 << 10;
 
 /// Timestamps of file systems have ticks of up to this length (HZ = 100 and some slack).
 const TIMESTAMP_TICK: Duration = Duration::from_millis(20);
@@ -87,7 +86,7 @@ struct PlannedFile {
 
 const _: () = assert!(size_of::<PlannedFile>() == 40);
 
-/// All source files of a generation, and the descriptors of those read last.
+/// The source files of a partition, or of several.
 #[derive(Default)]
 pub struct HostFiles {
     sources: Vec<Source>,
@@ -96,7 +95,11 @@ pub struct HostFiles {
     /// Files whose timestamps were so fresh when scanned that a later write could have gone unseen.
     young: BTreeSet<u32>,
     newest_mtime: Option<i64>,
-    open: Mutex<Option<LruCache<u32, Arc<OwnedFd>>>>,
+    /// When the first file was added.
+    scanned: Option<SystemTime>,
+    /// Whether small files that were read are held, so that they can be read after they changed.
+    keeps_contents: bool,
+    held: Held,
 }
 
 impl fmt::Debug for HostFiles {
@@ -134,6 +137,12 @@ impl HostFiles {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Holds small files that were read in memory and goes on giving their bytes after they changed, for as long as
+    /// there is room for them.
+    pub const fn keep_contents(&mut self) {
+        self.keeps_contents = true;
     }
 
     /// Adds a source.
@@ -189,7 +198,8 @@ impl HostFiles {
     ) -> Option<u32> {
         debug_assert_eq!(self.directory(directory).device, identity.device);
         let index = u32::try_from(self.files.len()).ok()?;
-        if is_young(&identity) {
+        let scanned = *self.scanned.get_or_insert_with(SystemTime::now);
+        if is_young(&identity, scanned) {
             self.young.insert(index);
         }
         self.files.push(PlannedFile {
@@ -300,6 +310,32 @@ impl HostFiles {
         let planned = self
             .planned(index)
             .expect("file indices come from this table");
+        if !self.keeps_contents || planned.size > KEPT_FILE_LEN_MAX {
+            return self.read_from_host(index, planned, offset, buf);
+        }
+        let contents = match self.held.contents(index) {
+            Some(contents) => contents,
+            None => {
+                let mut contents = vec![0; to_usize(planned.size)];
+                self.read_from_host(index, planned, 0, &mut contents)?;
+                let contents: Arc<[u8]> = contents.into();
+                self.held.keep_contents(index, Arc::clone(&contents));
+                contents
+            }
+        };
+        let start = to_usize(offset);
+        let bytes = contents.get(start..start.saturating_add(buf.len()));
+        buf.copy_from_slice(bytes.ok_or_else(|| self.stale(index, Change::Truncated))?);
+        Ok(())
+    }
+
+    fn read_from_host(
+        &self,
+        index: u32,
+        planned: &PlannedFile,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), ReadError> {
         let fd = self.open(index, planned, None)?;
         let mut filled = 0;
         while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -382,12 +418,7 @@ impl HostFiles {
         planned: &PlannedFile,
         path: Option<&Path>,
     ) -> Result<Arc<OwnedFd>, ReadError> {
-        if let Some(fd) = self
-            .open
-            .lock()
-            .as_mut()
-            .and_then(|open| open.get(&index).cloned())
-        {
+        if let Some(fd) = self.held.open(index) {
             return Ok(fd);
         }
         let directory = &self.source(planned).directory;
@@ -415,13 +446,7 @@ impl HostFiles {
             wait_out_tick(&self.identity_of(planned));
         }
         self.verify(index, planned, &fd)?;
-        // Dropping an evicted descriptor closes a file; that happens after the lock is released.
-        let evicted = self
-            .open
-            .lock()
-            .get_or_insert_with(|| LruCache::new(OPEN_FILES_MAX))
-            .push(index, Arc::clone(&fd));
-        drop(evicted);
+        self.held.keep_open(index, &fd);
         Ok(fd)
     }
 
@@ -437,8 +462,7 @@ impl HostFiles {
             None => Ok(()),
             Some(which) => {
                 // A descriptor of the old file must not serve later reads after the name was restored.
-                let removed = self.open.lock().as_mut().and_then(|open| open.pop(&index));
-                drop(removed);
+                self.held.close(index);
                 Err(self.stale(index, Change::Attributes(which)))
             }
         }
@@ -528,14 +552,19 @@ pub fn read_with_mtime(path: &Path, limit: u64) -> io::Result<(Vec<u8>, i64)> {
     Ok((contents, metadata.mtime()))
 }
 
-/// A write within the tick of the last one leaves equal timestamps, so a file this fresh could change unseen.
-fn is_young(identity: &Identity) -> bool {
-    remaining_tick(identity).is_some()
+/// A write within the tick of the last one leaves equal timestamps, so a file this fresh could change unseen. Most files
+/// were not when the scan began, at `scanned`, and then the clock needs no look.
+fn is_young(identity: &Identity, scanned: SystemTime) -> bool {
+    let since_1970 = scanned.duration_since(SystemTime::UNIX_EPOCH);
+    let was_settled = settled(identity)
+        .zip(since_1970.ok())
+        .is_some_and(|(settled, scanned)| settled <= scanned);
+    !was_settled && remaining_tick(identity, SystemTime::now()).is_some()
 }
 
 /// Waits until a write would show in the timestamps.
 fn wait_out_tick(identity: &Identity) {
-    if let Some(remaining) = remaining_tick(identity) {
+    if let Some(remaining) = remaining_tick(identity, SystemTime::now()) {
         std::thread::sleep(remaining);
     }
 }
@@ -545,15 +574,18 @@ fn index_u32(index: usize) -> u32 {
         .expect("directories of sources are fewer than files, which are fewer than 2^32")
 }
 
-fn remaining_tick(identity: &Identity) -> Option<Duration> {
+/// When a write would show in the timestamps, as a time since 1970.
+fn settled(identity: &Identity) -> Option<Duration> {
     let newest = identity.mtime.max(identity.ctime);
     let stamp = Duration::new(u64::try_from(newest.seconds()).ok()?, newest.nanoseconds());
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .ok()?;
-    let settled = stamp.checked_add(TIMESTAMP_TICK)?;
+    stamp.checked_add(TIMESTAMP_TICK)
+}
+
+/// How long after `now` a write could still go unseen.
+fn remaining_tick(identity: &Identity, now: SystemTime) -> Option<Duration> {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     // A stamp far in the future tells nothing about ticks: it was set by hand.
-    settled
+    settled(identity)?
         .checked_sub(now)
         .filter(|remaining| *remaining <= TIMESTAMP_TICK && !remaining.is_zero())
 }

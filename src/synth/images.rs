@@ -7,11 +7,9 @@ mod containers;
 mod package;
 mod vmdk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use super::cache::BlockCache;
 use super::data_map::DataMap;
@@ -19,7 +17,8 @@ use super::fingerprint::Fingerprint;
 use super::generation::{Generation, Image};
 use super::grain_index::{GrainIndex, IndexError, IndexProgress};
 use super::index_store::{GrainStore, StoreId};
-use super::machine::{MachineError, Template};
+use super::machine::{MachineError, Template, disk_controller};
+use super::memory::Indexes;
 use super::ova::{OvaError, disk_member_name};
 use super::pending::{PendingImage, PrepareError};
 use super::plan_error::PlanError;
@@ -29,7 +28,8 @@ use super::unit_map::UnitMap;
 use super::vagrant::BoxError;
 use super::vmdk::{StreamVmdk, VmdkError};
 use crate::config::spec::{
-    Compression, DirectoryPlace, ImageFormat, ImageSpec, ManifestPosition, Spec, VmdkLayout,
+    Compression, DirectoryPlace, ImageFormat, ImageSpec, Location, ManifestPosition, Spec,
+    VmdkLayout,
 };
 use crate::formats::vmdk::GRAIN_LEN;
 
@@ -55,7 +55,7 @@ pub(super) struct Images {
     pub(super) mtime: i64,
     pub(super) cache: Arc<BlockCache>,
     /// Those that are made, by the level of compression.
-    pub(super) indexes: Arc<Mutex<BTreeMap<u8, Arc<GrainIndex>>>>,
+    pub(super) indexes: Indexes,
     /// Where the images will be, for what names another one.
     pub(super) mountpoint: Option<PathBuf>,
     /// Where indexes are kept.
@@ -130,7 +130,8 @@ impl Images {
                     needs,
                 };
                 let work = Box::new(move |progress: &_| job.prepare(progress));
-                let pending = PendingImage::new(names, index, len_at_most, work);
+                let identity = self.of_image(&self.identity, image, &image.name);
+                let pending = PendingImage::new(names, index, identity, len_at_most, work);
                 generation.pending.push(Arc::new(pending));
                 continue;
             }
@@ -206,13 +207,39 @@ impl Images {
     fn of_image(&self, disk: &Fingerprint, image: &ImageSpec, name: &str) -> [u8; 32] {
         let mut of_image = disk.clone();
         // The container's settings are small and few: their debug form tells them apart.
-        let settings = format!("{:?} {:?} {}", image.format, self.spec.vm, self.spec.name);
-        of_image.bytes(settings.as_bytes());
-        if let Some(template) = &self.template {
+        of_image.bytes(format!("{:?}", image.format).as_bytes());
+        let machine = self.described_machine(&image.format);
+        of_image.bytes(machine.as_bytes());
+        if let (false, Some(template)) = (machine.is_empty(), &self.template) {
             of_image.bytes(template.text().as_bytes());
         }
         of_image.bytes(name.as_bytes());
         of_image.finish()
+    }
+
+    /// What an image says of the machine, so that other changes of `[vm]` leave it as it is.
+    fn described_machine(&self, format: &ImageFormat) -> String {
+        match format {
+            ImageFormat::Raw { .. }
+            | ImageFormat::Vhd(_)
+            | ImageFormat::Vhdx
+            | ImageFormat::Qcow2
+            | ImageFormat::Vdi => String::new(),
+            ImageFormat::Vmdk(_) => {
+                let controller = disk_controller(&self.spec.vm, self.template.as_deref());
+                format!("{controller:?}")
+            }
+            ImageFormat::Ova(_)
+            | ImageFormat::Ovf(_)
+            | ImageFormat::Vmx { .. }
+            | ImageFormat::Vagrant(_) => {
+                let mut vm = self.spec.vm.clone();
+                if let Some(template) = &mut vm.template {
+                    template.location = Location::none();
+                }
+                format!("{vm:?} {}", self.spec.name)
+            }
+        }
     }
 
     fn files(&self, image: &ImageSpec, prepared: &Prepared<'_>) -> Result<Vec<Named>, Failure> {

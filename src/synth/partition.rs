@@ -6,15 +6,16 @@ use zerocopy::IntoBytes;
 
 use super::boot::{BootLoader, InstallTarget};
 use super::ext4::{self, Ext4, Ext4Error, Ext4Params, Ext4Plan, SizeRequest};
-use super::generation::PlanOptions;
 use super::host_file::HostFiles;
 use super::identifiers::{Identifiers, file_system_uuid};
 use super::mistakes::Mistakes;
 use super::plan_error::{PlanError, PlanWarning};
 use super::segments::{Segment, SegmentMap};
 use super::syslinux_config;
-use super::tree::{Content, NodeId, NodeKind, Tree, TreeBuilder, TreeCounts};
-use crate::config::spec::{Ext4Spec, Filesystem, ImagePath, PartitionSpec, Spec};
+use super::tree::{
+    Content, NodeId, NodeKind, ScanMemory, ScanProgress, Tree, TreeBuilder, TreeCounts,
+};
+use crate::config::spec::{Ext4Spec, Filesystem, ImagePath, OnChange, PartitionSpec, Spec};
 use crate::formats::swap::{self, SwapHeader};
 use crate::units::{GIB, Lba, MIB, SECTOR_SIZE, to_usize};
 
@@ -35,7 +36,17 @@ pub(super) struct PartitionTree<'a> {
     pub(super) tree: Tree,
 }
 
-/// What scanning the sources brings to light besides trees.
+/// How sources are scanned.
+#[derive(Clone)]
+pub(super) struct ScanOptions {
+    /// Whether what cannot be read is left out.
+    pub(super) skip_unreadable: bool,
+    pub(super) progress: Option<Arc<ScanProgress>>,
+    /// What was listed before.
+    pub(super) scans: Option<Arc<ScanMemory>>,
+}
+
+/// What scanning the sources of a partition brings to light besides its tree.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) files: HostFiles,
@@ -72,7 +83,7 @@ impl<'a> PartitionTree<'a> {
         spec: &'a Spec,
         partition: &'a PartitionSpec,
         boot_loader: Option<&BootLoader>,
-        options: &PlanOptions,
+        options: &ScanOptions,
         found: &mut Found,
     ) -> Option<Self> {
         let Filesystem::Ext4(ext4) = &partition.filesystem else {
@@ -82,6 +93,12 @@ impl<'a> PartitionTree<'a> {
         builder.hole_unit(ext4.block_size.into());
         if options.skip_unreadable {
             builder.skip_unreadable();
+        }
+        if let Some(memory) = &options.scans {
+            builder.remember(Arc::clone(memory));
+        }
+        if spec.on_change == OnChange::Keep {
+            found.files.keep_contents();
         }
         if let Some(progress) = &options.progress {
             builder.report_to(Arc::clone(progress));

@@ -34,6 +34,7 @@ type Work = Box<dyn Fn(&IndexProgress) -> Result<Vec<Arc<Image>>, PrepareError> 
 pub struct PendingImage {
     names: Vec<String>,
     spec_index: usize,
+    identity: [u8; 32],
     len_at_most: Option<u64>,
     progress: IndexProgress,
     work: Work,
@@ -49,15 +50,17 @@ impl fmt::Debug for PendingImage {
 }
 
 impl PendingImage {
-    pub(super) fn new(
+    pub(crate) fn new(
         names: Vec<String>,
         spec_index: usize,
+        identity: [u8; 32],
         len_at_most: Option<u64>,
         work: Work,
     ) -> Self {
         Self {
             names,
             spec_index,
+            identity,
             len_at_most,
             progress: IndexProgress::new(),
             work,
@@ -83,6 +86,12 @@ impl PendingImage {
     #[must_use]
     pub const fn spec_index(&self) -> usize {
         self.spec_index
+    }
+
+    /// The identity that the first of its files will have.
+    #[must_use]
+    pub const fn identity(&self) -> &[u8; 32] {
+        &self.identity
     }
 
     /// How long the image can become, if that is known.

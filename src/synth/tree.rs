@@ -8,6 +8,7 @@ mod error;
 mod filter;
 mod holes;
 mod ids;
+mod memory;
 mod order;
 mod owners;
 mod packed;
@@ -18,6 +19,7 @@ mod xattr;
 
 pub use build::{TreeBuilder, Unfinished};
 pub use error::{TreeError, TreeWarning};
+pub use memory::{ScanMemory, attributes_digest};
 pub use owners::{Misfit, OwnersError};
 pub use progress::ScanProgress;
 
@@ -142,7 +144,7 @@ pub enum Special {
 }
 
 /// What a device file stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceNumber {
     /// The driver, 0 to 4095.
     pub major: u32,

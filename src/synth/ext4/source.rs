@@ -44,6 +44,10 @@ impl Ext4 {
         &self.plan
     }
 
+    pub(super) fn files(&self) -> &HostFiles {
+        &self.files
+    }
+
     fn file_system_len(&self) -> u64 {
         self.plan.block_count() * self.plan.block_size()
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::packed::{PackedEntry, PackedKind, PackedNode, Tables};
 use super::unreadable::Unreadable;
 use super::{
-    Attributes, BlockRange, Node, NodeId, NodeKind, ScanProgress, Special, Timestamp, Tree,
-    TreeError, TreeWarning, XattrSetId, order, scan,
+    Attributes, BlockRange, Node, NodeId, NodeKind, ScanMemory, ScanProgress, Special, Timestamp,
+    Tree, TreeError, TreeWarning, XattrSetId, order, scan,
 };
 use crate::config::spec::{CopySpec, ImagePath, Location, Owner, Times};
 use crate::synth::host_file::HostFiles;
@@ -38,6 +38,7 @@ pub struct TreeBuilder {
     pub(super) mistakes: Mistakes<TreeError>,
     pub(super) unreadable: Unreadable,
     pub(super) progress: Option<Arc<ScanProgress>>,
+    pub(super) memory: Option<Arc<ScanMemory>>,
 }
 
 /// A new node.
@@ -89,6 +90,7 @@ impl TreeBuilder {
             mistakes: Mistakes::default(),
             unreadable: Unreadable::default(),
             progress: None,
+            memory: None,
         };
         let root = builder.implied_attributes(0o755);
         let root = builder.add_node(NodeId::ROOT, &root, None, NewNode::Directory);
@@ -114,6 +116,11 @@ impl TreeBuilder {
     /// Leaves out what cannot be read, with warnings.
     pub const fn skip_unreadable(&mut self) {
         self.unreadable.skip = true;
+    }
+
+    /// Takes from `memory` what was listed before, and leaves there what is listed now.
+    pub fn remember(&mut self, memory: Arc<ScanMemory>) {
+        self.memory = Some(memory);
     }
 
     /// Tells how far the scan is.

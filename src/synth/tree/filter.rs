@@ -9,7 +9,7 @@ use super::TreeError;
 use crate::config::spec::CopySpec;
 
 /// What becomes of a file or directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Fate {
     /// Nothing, and nothing below it.
     LeftOut,

@@ -2,7 +2,7 @@
 
 mod ahead;
 mod attributes;
-mod listing;
+pub(super) mod listing;
 mod place;
 
 use std::cell::OnceCell;
@@ -62,7 +62,17 @@ fn copy_directory(
         cross_mounts: spec.cross_mounts,
     });
     let filter = Filter::new(spec)?;
-    let lister = lister(spec, &root, &filter);
+    let known = builder
+        .memory
+        .as_ref()
+        .map(|memory| memory.listings_of(spec, metadata.device, metadata.inode));
+    if let Some(known) = &known {
+        known.note_root(&root);
+    }
+    let lister = Lister {
+        known,
+        ..lister(spec, &root, &filter)
+    };
     let mut scan = Scan::new(builder, &lister, files, Arc::clone(&root))?;
     let node = scan.builder.make_directories(&spec.to.0, &spec.location)?;
     let attributes = scan.attributes(metadata, Path::new(""), b"");
@@ -126,12 +136,17 @@ fn copy_file(
     Ok(())
 }
 
-fn lister<'a>(spec: &'a CopySpec, root: &'a SourceDirectory, filter: &'a Filter) -> Lister<'a> {
+pub(super) fn lister<'a>(
+    spec: &'a CopySpec,
+    root: &'a SourceDirectory,
+    filter: &'a Filter,
+) -> Lister<'a> {
     Lister {
         spec,
         root,
         filter,
         may_read_all: rustix::process::geteuid().is_root(),
+        known: None,
     }
 }
 
@@ -204,7 +219,7 @@ impl<'a> Scan<'a> {
                     threads.spawn(|| ahead.help(lister));
                 }
                 match listing {
-                    Ok(listing) => self.merge(&relative, listing, &place, &ahead, &mut places),
+                    Ok(listing) => self.merge(&relative, &listing, &place, &ahead, &mut places),
                     Err(error) => {
                         let action = "listed";
                         let problem = Problem { action, error };
@@ -236,26 +251,23 @@ impl<'a> Scan<'a> {
     fn merge(
         &mut self,
         relative: &Arc<Path>,
-        mut listing: listing::Listing,
+        listing: &listing::Listing,
         place: &Place,
         ahead: &Ahead,
         places: &mut Vec<Place>,
     ) {
-        for (name, problem) in std::mem::take(&mut listing.refused) {
-            self.refused(relative, &name, problem, "it is left out");
+        for (name, problem) in &listing.refused {
+            self.refused(relative, name, *problem, "it is left out");
         }
         if let Some(progress) = &self.builder.progress {
             let count = crate::units::to_u64(listing.found.len());
             progress.note(&self.root.path, relative, count);
         }
-        for mut found in std::mem::take(&mut listing.found) {
-            let extra = found
-                .extra
-                .take()
-                .map_or_else(Extra::default, |extra| *extra);
+        for found in &listing.found {
+            let extra = found.extra.as_deref().cloned().unwrap_or_default();
             let file = File {
                 relative,
-                name: listing.name(&found),
+                name: listing.name(found),
                 metadata: &found.metadata,
             };
             let below = if found.fate == Fate::OnTheWay {

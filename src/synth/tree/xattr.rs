@@ -64,7 +64,7 @@ impl LeftOut {
 }
 
 /// The extended attributes of one file.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Attributes {
     /// Those that are taken.
     pub(super) taken: XattrSet,

@@ -20,6 +20,9 @@ const ALONE: usize = 32;
 /// Threads besides the one that merges.
 const THREADS_MAX: usize = 3;
 
+/// What a directory holds, or why that is not known.
+type Listed = Result<Arc<Listing>, Errno>;
+
 /// Directories that are still to be listed; the next one is the last.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
@@ -45,7 +48,7 @@ struct Job {
 enum Step {
     Waiting,
     Running,
-    Done(Result<Listing, Errno>),
+    Done(Listed),
 }
 
 /// Ends the threads when the merging is over, also by an error.
@@ -69,7 +72,7 @@ impl Ahead {
     }
 
     /// The next directory and what it holds.
-    pub(super) fn next(&self, lister: &Lister<'_>) -> Option<(Arc<Path>, Result<Listing, Errno>)> {
+    pub(super) fn next(&self, lister: &Lister<'_>) -> Option<(Arc<Path>, Listed)> {
         let mut state = self.state.lock();
         while matches!(state.jobs.last()?.step, Step::Running) {
             self.changed.wait(&mut state);

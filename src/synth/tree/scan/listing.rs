@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{
     Access, AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxAttributes,
@@ -16,6 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::super::filter::{Fate, Filter};
+use super::super::memory::KnownListings;
 use super::super::xattr::{self, Attributes};
 use super::super::{DeviceNumber, Special};
 use crate::config::spec::CopySpec;
@@ -26,8 +28,8 @@ use crate::synth::packed_time::PackedTime;
 const READDIR_BUFFER_LEN: usize = 64 * 1024;
 
 /// What `statx` says of a file, as far as a plan needs it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Metadata {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::synth::tree) struct Metadata {
     pub(super) mode: u16,
     /// Whether a file system is mounted here.
     pub(super) mount_root: bool,
@@ -98,7 +100,7 @@ impl Metadata {
 pub(super) const ATTRIBUTES_ACTION: &str = "asked for extended attributes";
 
 /// What was tried, and what the host said.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Problem {
     /// `read`, `examined`, …
     pub(super) action: &'static str,
@@ -106,7 +108,7 @@ pub(super) struct Problem {
 }
 
 /// What few files have.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Extra {
     pub(super) attributes: Attributes,
     /// Of a symlink.
@@ -116,8 +118,8 @@ pub(super) struct Extra {
 }
 
 /// A name found in a directory.
-#[derive(Debug)]
-pub(super) struct Found {
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(in crate::synth::tree) struct Found {
     name: Range<u32>,
     pub(super) metadata: Metadata,
     pub(super) fate: Fate,
@@ -125,10 +127,10 @@ pub(super) struct Found {
 }
 
 /// What was found in a directory, sorted by name, without what is left out.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::synth::tree) struct Listing {
     names: Vec<u8>,
-    pub(super) found: Vec<Found>,
+    pub(in crate::synth::tree) found: Vec<Found>,
     /// Names about which the host tells nothing.
     pub(super) refused: Vec<(Box<[u8]>, Problem)>,
 }
@@ -147,17 +149,38 @@ fn usize_range(range: &Range<u32>) -> Range<usize> {
 
 /// Lists directories of one source.
 #[derive(Debug)]
-pub(super) struct Lister<'a> {
+pub(in crate::synth::tree) struct Lister<'a> {
     pub(super) spec: &'a CopySpec,
     pub(super) root: &'a SourceDirectory,
     pub(super) filter: &'a Filter,
     /// Root may read everything; others are asked about with `faccessat`.
     pub(super) may_read_all: bool,
+    /// What was listed before.
+    pub(super) known: Option<Arc<KnownListings>>,
 }
 
 impl Lister<'_> {
     /// The directory at `relative` below the source, whose own fate is `above`.
-    pub(super) fn list(&self, relative: &Path, above: Fate) -> Result<Listing, Errno> {
+    pub(super) fn list(&self, relative: &Path, above: Fate) -> Result<Arc<Listing>, Errno> {
+        let Some(known) = &self.known else {
+            return self.read(relative, above).map(Arc::new);
+        };
+        if let Some(listing) = known.get(relative) {
+            return Ok(listing);
+        }
+        // Known before it is read, so that nothing that happens meanwhile is taken for old.
+        known.expect(relative, above);
+        let listing = Arc::new(self.read(relative, above)?);
+        known.insert(relative, &listing);
+        Ok(listing)
+    }
+
+    /// The same, asked of the host.
+    pub(in crate::synth::tree) fn read(
+        &self,
+        relative: &Path,
+        above: Fate,
+    ) -> Result<Listing, Errno> {
         let fd = self.open(relative)?;
         let mut listing = self.names(&fd, relative, above)?;
         let mut path = self.root.path.join(relative);
@@ -291,7 +314,10 @@ pub(super) fn open_directory(
 }
 
 /// What a name in a directory, or a path, stands for; symlinks are not followed.
-pub(super) fn metadata_at(at: impl AsFd, name: impl rustix::path::Arg) -> Result<Metadata, Errno> {
+pub(in crate::synth::tree) fn metadata_at(
+    at: impl AsFd,
+    name: impl rustix::path::Arg,
+) -> Result<Metadata, Errno> {
     let stat = rustix::fs::statx(at, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
     Ok(Metadata::from_statx(&stat))
 }
