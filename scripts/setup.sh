@@ -49,6 +49,12 @@ need_static_busybox() {
         missing+=(busybox-static)
 }
 
+# qemu's block driver for http is a package of its own, of the same version as the others.
+need_qemu_over_http() {
+    compgen -G '/usr/lib/*/qemu/block-curl.so' >/dev/null ||
+        missing+=(qemu-block-extra qemu-utils qemu-system-x86)
+}
+
 # A cargo that is new enough is left alone. Debian's `-web` packages are the compiler that it builds browsers with:
 # newer than its own cargo.
 need_rust() {
@@ -89,6 +95,9 @@ list_missing() {
     need qcowinfo libqcow-utils
     need xmllint libxml2-utils
     need nginx nginx-light
+    need_qemu_over_http
+    need chromium chromium
+    need chromedriver chromium-driver
     need qemu-x86_64 qemu-user
     need file file
     need rsync rsync

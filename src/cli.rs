@@ -3,6 +3,7 @@
 //! Invariant: only here and in `main` anything is printed; results go to stdout, all else to stderr.
 
 mod check;
+mod diff_text;
 mod error;
 mod explain;
 mod export;
@@ -10,16 +11,21 @@ mod image;
 mod init;
 mod load;
 mod log;
+mod map;
 mod mount;
 pub mod output;
+mod planner;
 mod progress;
+mod reload;
+mod status;
 mod table;
 mod unmount;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::error::{CliError, ErrorKind};
 pub use self::mount::MountPlan;
@@ -50,8 +56,16 @@ pub enum Command {
     Mount(MountArgs),
     /// Take a mount away; open files are served until they are closed
     Unmount(UnmountArgs),
+    /// Tell what a mount shows and how it is doing
+    Status(StatusArgs),
+    /// Have a mount look at its config and sources again, and wait until it has
+    Reload(ReloadArgs),
     /// Validate a config and its sources and print the plan
     Check(CheckArgs),
+    /// Print what each save of the config or its sources changes, without a mount
+    Watch(WatchArgs),
+    /// Draw the disk: partitions, files, free space
+    Map(MapArgs),
     /// Write one image as a real file, without FUSE
     Export(ExportArgs),
     /// Tell which structure or which source file a byte of an image comes from
@@ -66,7 +80,7 @@ pub enum Command {
 /// `miragefs mount`.
 #[derive(Debug, Args)]
 pub struct MountArgs {
-    /// The config file
+    /// The config file, or a directory of configs (`*.toml`), each shown below a directory of its own
     pub config: PathBuf,
     /// An empty directory
     pub mountpoint: PathBuf,
@@ -82,7 +96,7 @@ pub struct MountArgs {
     /// Worker threads [default: one per CPU, 2 to 8]
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<usize>,
-    /// Return only once all images can be read, those that need an index too
+    /// Return only once all images can be read, those that need an index too; after an edit, show the old ones until then
     #[arg(long)]
     pub wait: bool,
     /// Leave out what cannot be read, with warnings, instead of refusing
@@ -109,6 +123,23 @@ pub struct UnmountArgs {
     pub now: bool,
 }
 
+/// `miragefs status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Where the images are mounted, or the directory of one machine in it
+    pub mountpoint: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `miragefs reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Where the images are mounted, or the directory of one machine in it
+    pub mountpoint: PathBuf,
+}
+
 /// `miragefs check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -120,6 +151,46 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `miragefs watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The config file
+    pub config: PathBuf,
+    /// Leave out what cannot be read, with warnings, instead of refusing
+    #[arg(long)]
+    pub skip_unreadable: bool,
+    /// Print a line of JSON for each generation
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `miragefs map`.
+#[derive(Debug, Args)]
+pub struct MapArgs {
+    /// The config file
+    pub config: PathBuf,
+    /// A file ending in .svg, .html or .json, a directory for all three, or `-` for standard output
+    #[arg(default_value = "-")]
+    pub dest: PathBuf,
+    /// What to write to standard output
+    #[arg(long, value_enum, default_value_t = MapFormat::Svg)]
+    pub format: MapFormat,
+    /// Leave out what cannot be read, with warnings, instead of refusing
+    #[arg(long)]
+    pub skip_unreadable: bool,
+}
+
+/// How a disk is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MapFormat {
+    /// A picture
+    Svg,
+    /// A page to move about in
+    Html,
+    /// What is drawn, as data
+    Json,
 }
 
 /// `miragefs export`.
@@ -274,7 +345,11 @@ pub fn run(command: Command) -> Result<u8, CliError> {
             if fake { Ok(0) } else { mount::mount(&plan) }
         }
         Command::Unmount(args) => unmount::unmount(&args).map(|()| 0),
+        Command::Status(args) => status::status(&args).map(|()| 0),
+        Command::Reload(args) => reload::reload(&args).map(|()| 0),
         Command::Check(args) => check::check(&args).map(|()| 0),
+        Command::Watch(args) => watch::watch(&args).map(|()| 0),
+        Command::Map(args) => map::map(&args).map(|()| 0),
         Command::Export(args) => export::export(&args).map(|()| 0),
         Command::Explain(args) => explain::explain(&args).map(|()| 0),
         Command::Init(args) => init::init(&args).map(|()| 0),

@@ -4,16 +4,25 @@
 //! kernel ── fuser ── adapter ── view ── synth's images
 //!                    errno      (no FUSE)
 //! connection, mount, mountpoint: where it appears, how it goes away
-//! pending: images that appear later; status: what the mount tells of itself
+//! shelf, control, status: what one config shows, and what the mount tells of itself
+//! watch ── settle ── reload ── pending: from a change to the next edition; keepers: one for each config
 //! ```
 //!
 //! Invariant: only `adapter`, `errno` and [`mount`] mention fuser; [`view`] is plain Rust, testable without a kernel.
 
 mod adapter;
 mod connection;
+mod control;
+pub mod edition;
 mod errno;
+pub mod keepers;
+pub mod log_tail;
 pub mod mount;
 pub mod mountpoint;
 pub mod pending;
+pub mod reload;
+mod settle;
+pub mod shelf;
 mod status;
 pub mod view;
+pub mod watch;

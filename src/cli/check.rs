@@ -103,7 +103,7 @@ struct JsonWarning {
 /// # Errors
 /// What is wrong with them.
 pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
-    let loaded = match load::load(&args.config, LoadOptions::usual(args.skip_unreadable)) {
+    let loaded = match load::load(&args.config, &LoadOptions::usual(args.skip_unreadable)) {
         Ok(loaded) => loaded,
         Err(error) => {
             if args.json {

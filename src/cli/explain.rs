@@ -50,7 +50,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
     // For what an index has to tell.
     Log::start(None)?;
     let asked = LoadOptions::usual(args.skip_unreadable);
-    let loaded = load::load(&args.config, asked)?;
+    let loaded = load::load(&args.config, &asked)?;
     output::warn(&loaded.warnings);
     let image = image::find(&loaded.planned.generation, &args.image)?;
     let len = image.source.len();

@@ -28,7 +28,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
     // For what an index has to tell.
     Log::start(None)?;
     let asked = LoadOptions::usual(args.skip_unreadable);
-    let loaded = load::load(&args.config, asked)?;
+    let loaded = load::load(&args.config, &asked)?;
     output::warn(&loaded.warnings);
     let image = image::find(&loaded.planned.generation, &args.image)?;
     let mut sources = loaded.sources();

@@ -10,6 +10,7 @@ use crate::config::spec::Spec;
 use crate::config::{self, Loaded};
 use crate::synth::cache::BlockCache;
 use crate::synth::generation::{self, PlanOptions, Planned};
+use crate::synth::memory::PlanMemory;
 use crate::synth::plan_error::PlanErrors;
 use crate::synth::tree::ScanProgress;
 use crate::units::parse_size;
@@ -27,33 +28,41 @@ pub(super) struct LoadedPlan {
 impl LoadedPlan {
     /// The directories and files that the images are read from.
     pub(super) fn sources(&self) -> Vec<PathBuf> {
-        let copies = self
-            .spec
-            .partitions
-            .iter()
-            .flat_map(|partition| &partition.copies);
-        copies.map(|copy| copy.from.clone()).collect()
+        sources_of(&self.spec)
     }
+}
+
+/// The directories and files that a config takes its images from.
+pub(super) fn sources_of(spec: &Spec) -> Vec<PathBuf> {
+    let mut copies = spec
+        .partitions
+        .iter()
+        .flat_map(|partition| &partition.copies);
+    copies.by_ref().map(|copy| copy.from.clone()).collect()
 }
 
 /// What a command asks of the plan.
 #[derive(Debug, Clone)]
 pub(super) struct LoadOptions {
-    /// Bytes of memory for computed blocks.
-    pub(super) cache_size: u64,
+    /// Where computed blocks are kept.
+    pub(super) cache: Arc<BlockCache>,
     /// Whether what cannot be read is left out with a warning.
     pub(super) skip_unreadable: bool,
     /// Where the images will be.
     pub(super) mountpoint: Option<PathBuf>,
+    /// Whether somebody at the terminal waits for it.
+    pub(super) is_awaited: bool,
 }
 
 impl LoadOptions {
     /// For a command without `--cache-size`.
     pub(super) fn usual(skip_unreadable: bool) -> Self {
+        let cache_size = parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed");
         Self {
-            cache_size: parse_size(CACHE_SIZE_DEFAULT).expect("the default is well-formed"),
+            cache: Arc::new(BlockCache::new(cache_size)),
             skip_unreadable,
             mountpoint: None,
+            is_awaited: true,
         }
     }
 }
@@ -62,15 +71,36 @@ impl LoadOptions {
 ///
 /// # Errors
 /// All that is wrong with the config or its sources.
-pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliError> {
+pub(super) fn load(config: &Path, asked: &LoadOptions) -> Result<LoadedPlan, CliError> {
+    plan(read(config)?, asked, &mut PlanMemory::forgetful())
+}
+
+/// Reads `config`.
+///
+/// # Errors
+/// The first mistake.
+pub(super) fn read(config: &Path) -> Result<Loaded, CliError> {
+    config::load(config).map_err(|error| {
+        let hint = error.hint();
+        with_optional_hint(CliError::from_error(ErrorKind::Config, &error), hint)
+    })
+}
+
+/// Plans what a config says; what `memory` has is not read again.
+///
+/// # Errors
+/// All that is wrong with its sources.
+pub(super) fn plan(
+    loaded: Loaded,
+    asked: &LoadOptions,
+    memory: &mut PlanMemory,
+) -> Result<LoadedPlan, CliError> {
     let Loaded {
         spec,
         warnings,
         files,
-    } = config::load(config).map_err(|error| {
-        let hint = error.hint();
-        with_optional_hint(CliError::from_error(ErrorKind::Config, &error), hint)
-    })?;
+        paths: _,
+    } = loaded;
     let progress = Arc::new(ScanProgress::new());
     let mut all: Vec<Warning> = Vec::new();
     let cache_directory = cache_directory().filter(|directory| {
@@ -87,14 +117,19 @@ pub(super) fn load(config: &Path, asked: LoadOptions) -> Result<LoadedPlan, CliE
         hidden.is_none()
     });
     let options = PlanOptions {
-        cache: Arc::new(BlockCache::new(asked.cache_size)),
+        cache: Arc::clone(&asked.cache),
         config_mtime: newest_mtime(&files),
         skip_unreadable: asked.skip_unreadable,
-        mountpoint: asked.mountpoint,
+        mountpoint: asked.mountpoint.clone(),
         cache_directory,
         progress: Some(Arc::clone(&progress)),
     };
-    let planned = progress::shown(&progress, || generation::plan(&spec, &options));
+    let mut work = || generation::replan(&spec, &options, memory);
+    let planned = if asked.is_awaited {
+        progress::shown(&progress, work)
+    } else {
+        work()
+    };
     let planned = planned.map_err(|errors| to_cli_error(&errors))?;
     for warning in &warnings {
         all.push(Warning {

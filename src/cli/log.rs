@@ -20,6 +20,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::error::{CliError, ErrorKind};
+use crate::fs::log_tail::LogTail;
 
 /// The socket of syslog; the journal listens there too.
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -38,6 +39,7 @@ enum Sink {
 #[derive(Clone)]
 pub(super) struct Log {
     sink: Arc<RwLock<Sink>>,
+    tail: Arc<LogTail>,
 }
 
 impl Log {
@@ -57,6 +59,7 @@ impl Log {
         };
         let log = Self {
             sink: Arc::new(RwLock::new(sink)),
+            tail: Arc::default(),
         };
         let filter = EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
@@ -95,6 +98,11 @@ impl Log {
         }));
     }
 
+    /// The last lines, for who looks into the mount.
+    pub(super) fn tail(&self) -> Arc<LogTail> {
+        Arc::clone(&self.tail)
+    }
+
     /// The log file, if there is one.
     pub(super) fn file(&self) -> Option<File> {
         match &*self.sink.read() {
@@ -121,6 +129,15 @@ fn connect_syslog() -> Option<UnixDatagram> {
     // A log daemon that does not read must not stop readers of the mount.
     socket.set_nonblocking(true).ok()?;
     Some(socket)
+}
+
+/// A line with the time in front, if it has none.
+fn stamped(line: &str) -> String {
+    if line.starts_with(|c: char| c.is_ascii_digit()) {
+        return line.to_owned();
+    }
+    let now = humantime::format_rfc3339_millis(std::time::SystemTime::now());
+    format!("{now} {}", line.trim_start())
 }
 
 /// Severity of RFC 3164.
@@ -151,6 +168,7 @@ pub(super) struct LineWriter {
 
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.log.tail.push(stamped(&String::from_utf8_lossy(line)));
         let result = match &*self.log.sink.read() {
             Sink::Stderr => io::stderr().write_all(line),
             Sink::File(file) => (&mut &*file).write_all(line),

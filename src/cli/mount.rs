@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use super::error::{CliError, ErrorKind};
 use super::image;
-use super::load::{self, LoadOptions};
+use super::load::LoadOptions;
 use super::log::Log;
-use super::output;
+use super::output::{self, Warning};
+use super::planner::{ConfigDirectory, ConfigPlanner};
 use super::{CACHE_SIZE_DEFAULT, HelperArgs, MountArgs, parse_threads};
-use crate::fs::mount::{self, MountError, MountOptions};
+use crate::fs::keepers::Machine;
+use crate::fs::mount::{self, Exhibits, MountError, MountOptions};
 use crate::fs::mountpoint::MountpointError;
+use crate::fs::view::{self, Surroundings};
+use crate::synth::cache::BlockCache;
 use crate::units::parse_size;
 
 /// What a background mount writes to its parent once the images can be read.
@@ -239,13 +243,17 @@ pub(super) fn mount(plan: &MountPlan) -> Result<u8, CliError> {
 
 fn serve(plan: &MountPlan) -> Result<(), CliError> {
     let asked = LoadOptions {
-        cache_size: plan.cache_size,
+        cache: Arc::new(BlockCache::new(plan.cache_size)),
         skip_unreadable: plan.skip_unreadable,
         // One that is not there is found out later, with a better message.
         mountpoint: plan.mountpoint.canonicalize().ok(),
+        is_awaited: false,
     };
-    let loaded = load::load(&plan.config, asked)?;
-    let sources = loaded.sources();
+    let Loaded {
+        exhibits,
+        warnings,
+        sources,
+    } = load(&plan.config, &asked)?;
     if let Some(log) = &plan.log {
         check_log(log, &plan.mountpoint, &sources)?;
     }
@@ -262,7 +270,7 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
             tracing::debug!("the end of the parent will not be noticed: {error}");
         }
     }
-    output::warn(&loaded.warnings);
+    output::warn(&warnings);
     let options = MountOptions {
         mountpoint: plan.mountpoint.clone(),
         source_name: std::path::absolute(&plan.config).unwrap_or_default().into(),
@@ -271,7 +279,11 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
         wait: plan.wait,
         threads: plan.threads,
     };
-    let generation = Arc::new(loaded.planned.generation);
+    let surroundings = Surroundings {
+        log: log.tail(),
+        cache: Some(asked.cache),
+        mountpoint: asked.mountpoint.unwrap_or_default(),
+    };
     let on_ready = || {
         if plan.readiness_pipe {
             announce(&log)
@@ -279,7 +291,71 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
             Ok(())
         }
     };
-    mount::run(&generation, &options, on_ready).map_err(|error| to_cli_error(&error))
+    mount::run(exhibits, &options, surroundings, on_ready).map_err(|error| to_cli_error(&error))
+}
+
+/// What is to be mounted, planned.
+struct Loaded {
+    exhibits: Exhibits,
+    warnings: Vec<Warning>,
+    sources: Vec<PathBuf>,
+}
+
+/// Plans the config, or every config of a directory. Of those, one with mistakes is a warning.
+fn load(config: &Path, asked: &LoadOptions) -> Result<Loaded, CliError> {
+    if !config.is_dir() {
+        let mut planner = ConfigPlanner::new(config, asked.clone(), asked.mountpoint.clone());
+        let (loaded, edition) = planner.first()?;
+        let sources = loaded.sources();
+        let machine = Machine {
+            name: view::ONLY.to_owned(),
+            config: std::path::absolute(config).unwrap_or_else(|_| config.to_path_buf()),
+            planner: Box::new(planner),
+            edition: Ok(edition),
+        };
+        return Ok(Loaded {
+            exhibits: Exhibits::One(machine),
+            warnings: loaded.warnings,
+            sources,
+        });
+    }
+    let directory = ConfigDirectory::new(config, asked.clone());
+    let planned = directory.machines().map_err(|error| {
+        let message = format!(
+            "{}: directory of configs cannot be listed",
+            config.display()
+        );
+        CliError::new(ErrorKind::Config, message).with_source(error)
+    })?;
+    let mut machines = Vec::with_capacity(planned.len());
+    let (mut warnings, mut sources) = (Vec::new(), Vec::new());
+    for (machine, loaded) in planned {
+        match loaded {
+            Ok(loaded) => {
+                sources.extend(loaded.sources());
+                warnings.extend(loaded.warnings);
+            }
+            Err(error) => warnings.extend(error.all().map(|error| Warning {
+                message: format!("{}: not shown: {error}", machine.name),
+                hint: error.hint().map(str::to_owned),
+            })),
+        }
+        machines.push(machine);
+    }
+    if machines.is_empty() {
+        warnings.push(Warning {
+            message: format!("{}: no configs (`*.toml`) in it", config.display()),
+            hint: Some("each that is put there appears by itself".to_owned()),
+        });
+    }
+    Ok(Loaded {
+        exhibits: Exhibits::Many {
+            machines,
+            directory: Box::new(directory),
+        },
+        warnings,
+        sources,
+    })
 }
 
 /// A log inside the mount point would be hidden, and one inside a source would become part of an image.

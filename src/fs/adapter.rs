@@ -60,14 +60,14 @@ thread_local! {
 pub(super) struct Adapter {
     view: Arc<View>,
     /// Handles that the kernel caches for and that no slow read was asked of yet.
-    untried: Mutex<HashSet<u64>>,
+    untried: Arc<Mutex<HashSet<u64>>>,
 }
 
 impl Adapter {
     pub(super) fn new(view: Arc<View>) -> Self {
         Self {
             view,
-            untried: Mutex::default(),
+            untried: Arc::default(),
         }
     }
 
@@ -76,6 +76,20 @@ impl Adapter {
     /// read-ahead to itself and asks again for what a program waits for.
     fn may_be_read_ahead(&self, handle: u64) -> bool {
         self.untried.lock().remove(&handle)
+    }
+
+    /// Answers a request about an inode, on a thread of its own if that takes long.
+    fn answer(
+        &self,
+        operation: &'static str,
+        inode: INodeNo,
+        answer: impl FnOnce() + Send + 'static,
+    ) {
+        if self.view.takes_long(inode.0) {
+            later(operation, answer);
+        } else {
+            guarded(operation, answer);
+        }
     }
 
     /// How long the kernel may remember what it was told of an inode.
@@ -174,29 +188,62 @@ const fn is_direct(flags: OpenFlags) -> bool {
     flags.0 & libc::O_DIRECT != 0
 }
 
-/// Produces `len` bytes from `offset` of `image`, all of them inside it, and sends them.
-fn send_bytes(image: &Image, offset: u64, len: usize, reply: ReplyData) {
-    READ_BUFFER.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            buffer.resize(len, 0);
-        }
-        let (bytes, _) = buffer.split_at_mut(len);
-        match view::read(image, offset, bytes) {
-            Ok(count) => reply.data(bytes.get(..count).unwrap_or_default()),
-            Err(error) => reply.error(errno::of_read_error(&error, &image.name)),
-        }
-    });
+/// Bytes that somebody asked for.
+struct Read<'a> {
+    view: &'a Arc<View>,
+    handle: u64,
+    image: &'a Arc<Image>,
+    offset: u64,
+    /// All of them inside the image.
+    len: usize,
 }
 
-/// As [`send_bytes`], on a thread of its own, so that the worker can go on.
-fn send_bytes_later(image: Arc<Image>, offset: u64, len: usize, reply: ReplyData) {
-    let job = move || guarded("read", || send_bytes(&image, offset, len, reply));
+impl Read<'_> {
+    /// Produces the bytes and sends them.
+    fn send(&self, reply: ReplyData) {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < self.len {
+                buffer.resize(self.len, 0);
+            }
+            let (bytes, _) = buffer.split_at_mut(self.len);
+            match view::read(self.image, self.offset, bytes) {
+                Ok(count) => {
+                    self.view.note_read(count);
+                    reply.data(bytes.get(..count).unwrap_or_default());
+                }
+                Err(error) => {
+                    self.view.note_failure(self.handle, &error);
+                    reply.error(errno::of_read_error(&error, &self.image.name));
+                }
+            }
+        });
+    }
+
+    /// The same on a thread of its own, so that the worker can go on.
+    fn send_later(&self, reply: ReplyData) {
+        let (view, image) = (Arc::clone(self.view), Arc::clone(self.image));
+        let (handle, offset, len) = (self.handle, self.offset, self.len);
+        later("read", move || {
+            let read = Read {
+                view: &view,
+                handle,
+                image: &image,
+                offset,
+                len,
+            };
+            read.send(reply);
+        });
+    }
+}
+
+/// Runs the rest of a handler on a thread of its own.
+fn later(operation: &'static str, rest: impl FnOnce() + Send + 'static) {
     // Without a thread the closure is dropped, and the reply in it answers EIO.
     if let Err(error) = thread::Builder::new()
-        .name("slow-read".to_owned())
-        .spawn(job)
+        .name(format!("slow-{operation}"))
+        .spawn(move || guarded(operation, rest))
     {
-        tracing::error!("a thread for a slow read cannot be started: {error}");
+        tracing::error!("a thread for a slow {operation} cannot be started: {error}");
     }
 }
 
@@ -216,7 +263,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guarded("lookup", || {
             // In this order: an image that is shown in between is found, not absent for an hour.
-            let is_awaited = self.view.is_awaited(name);
+            let is_awaited = self.view.is_awaited(parent.0, name);
             let found = self.view.lookup(parent.0, name);
             if found.is_none() && is_awaited {
                 reply.error(Errno::ENOENT);
@@ -228,30 +275,34 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        guarded("getattr", || {
-            match self.view.attributes(ino.0, fh.map(u64::from)) {
-                Some(attributes) => reply.attr(&self.ttl(ino.0), &file_attr(&attributes)),
-                None => reply.error(Errno::ESTALE),
-            }
-        });
+        let view = Arc::clone(&self.view);
+        let ttl = self.ttl(ino.0);
+        let answer = move || match view.attributes(ino.0, fh.map(u64::from)) {
+            Some(attributes) => reply.attr(&ttl, &file_attr(&attributes)),
+            None => reply.error(Errno::ESTALE),
+        };
+        self.answer("getattr", ino, answer);
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        guarded("open", || {
-            if is_for_writing(flags) {
-                return reply.error(Errno::EROFS);
-            }
-            let Some(handle) = self.view.open(ino.0) else {
+        if is_for_writing(flags) {
+            return reply.error(Errno::EROFS);
+        }
+        let view = Arc::clone(&self.view);
+        let untried = Arc::clone(&self.untried);
+        let answer = move || {
+            let Some(handle) = view.open(ino.0) else {
                 return reply.error(Errno::ESTALE);
             };
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-            if is_direct(flags) || self.view.is_volatile(ino.0) {
+            if is_direct(flags) || view.is_volatile(ino.0) {
                 answer |= FopenFlags::FOPEN_DIRECT_IO;
             } else {
-                self.untried.lock().insert(handle);
+                untried.lock().insert(handle);
             }
             reply.opened(FileHandle(handle), answer);
-        });
+        };
+        self.answer("open", ino, answer);
     }
 
     fn read(
@@ -270,12 +321,19 @@ impl Filesystem for Adapter {
                 return reply.error(Errno::EBADF);
             };
             let len = view::readable_len(&image, offset, size);
+            let read = Read {
+                view: &self.view,
+                handle: fh.0,
+                image: &image,
+                offset,
+                len,
+            };
             if !image.source.may_block(offset, to_u64(len)) {
-                send_bytes(&image, offset, len, reply);
+                read.send(reply);
             } else if !is_direct(flags) && self.may_be_read_ahead(fh.0) {
                 reply.error(Errno::EAGAIN);
             } else {
-                send_bytes_later(image, offset, len, reply);
+                read.send_later(reply);
             }
         });
     }

@@ -10,17 +10,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::adapter::Adapter;
 use super::connection;
+use super::edition::Planner;
+use super::keepers::{self, Forget, Keepers, Machine, Machines};
 use super::mountpoint::{
     self, Device, FILE_SYSTEM_NAME, MountpointError, UnmountError, check_mountpoint, find_mount,
 };
-use super::pending::{self, PreparationFailed};
-use super::view::{Owner, View};
+use super::pending::PreparationFailed;
+use super::shelf::Work;
+use super::view::{Owner, Surroundings, View};
 use crate::synth::generation::Generation;
 
 /// Read-ahead that hides the latency of disks, in KiB.
@@ -103,40 +106,92 @@ pub enum MountError {
     },
 }
 
+/// What is mounted.
+pub enum Exhibits {
+    /// The images of one config.
+    One(Machine),
+    /// Those of any number of configs, each below a directory of its own.
+    Many {
+        /// Those that there are.
+        machines: Vec<Machine>,
+        /// Where they come from.
+        directory: Box<dyn Machines>,
+    },
+}
+
+impl Exhibits {
+    /// The view that shows them, still without images.
+    fn view(&self, owner: Owner, surroundings: Surroundings) -> View {
+        match self {
+            Self::One(machine) => View::of_one(owner, machine.config.clone(), surroundings),
+            Self::Many { .. } => View::of_many(owner, surroundings),
+        }
+    }
+
+    fn into_parts(self) -> (Vec<Machine>, Option<Box<dyn Machines>>) {
+        match self {
+            Self::One(machine) => (vec![machine], None),
+            Self::Many {
+                machines,
+                directory,
+            } => (machines, Some(directory)),
+        }
+    }
+}
+
 /// A mount that is being served.
 pub struct Mounted {
-    view: Arc<View>,
     path: PathBuf,
     device: Device,
     session: Workers,
 }
 
+/// Tells the kernel of a session what to forget.
+struct Kernel(Notifier);
+
+impl Forget for Kernel {
+    fn name(&self, directory: u64, name: &OsStr) {
+        if let Err(error) = self.0.inval_entry(INodeNo(directory), name) {
+            tracing::debug!("{}: the kernel does not forget it: {error}", name.display());
+        }
+    }
+
+    fn attributes(&self, inode: u64) {
+        // A negative offset means the attributes alone.
+        if let Err(error) = self.0.inval_inode(INodeNo(inode), -1, 0) {
+            tracing::debug!("inode {inode}: the kernel does not forget it: {error}");
+        }
+    }
+}
+
 impl Mounted {
-    /// Mounts the images of `generation` and serves them on threads of their own. When it returns, the images can be
-    /// read.
+    /// Mounts the images of `generation`, for ever as they are, and serves them on threads of their own. When it
+    /// returns, the images can be read.
     ///
     /// # Errors
     /// [`MountError::Mountpoint`] and [`MountError::Refused`].
     pub fn new(generation: &Generation, options: &MountOptions) -> Result<Self, MountError> {
+        let view = View::new(generation.clone(), owner());
+        Self::serve(&Arc::new(view), options).map(|(mounted, _)| mounted)
+    }
+
+    fn serve(view: &Arc<View>, options: &MountOptions) -> Result<(Self, Kernel), MountError> {
         let path = check_mountpoint(&options.mountpoint, &options.source_directories)?;
         let refused = |source| MountError::Refused {
             path: path.clone(),
             source,
         };
-        let owner = Owner {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-        };
-        let view = Arc::new(View::new(generation, owner));
         let device_fd =
             connection::open(&path, options.source_name(), options.allow_other).map_err(refused)?;
-        match start(Adapter::new(Arc::clone(&view)), device_fd, &path, options) {
-            Ok((device, session)) => Ok(Self {
-                view,
-                path,
-                device,
-                session,
-            }),
+        match start(Adapter::new(Arc::clone(view)), device_fd, &path, options) {
+            Ok((device, session, kernel)) => {
+                let mounted = Self {
+                    path,
+                    device,
+                    session,
+                };
+                Ok((mounted, kernel))
+            }
             Err(source) => {
                 drop(mountpoint::detach(&path));
                 Err(MountError::Refused { path, source })
@@ -164,7 +219,6 @@ impl Mounted {
     /// [`MountError::Session`] if the connection to the kernel broke; the mount is gone then too.
     pub fn wait(self) -> Result<(), MountError> {
         let Self {
-            view: _,
             path,
             device,
             session,
@@ -207,7 +261,7 @@ fn start(
     device_fd: OwnedFd,
     path: &Path,
     options: &MountOptions,
-) -> io::Result<(Device, Workers)> {
+) -> io::Result<(Device, Workers, Kernel)> {
     let acl = if options.allow_other {
         SessionACL::All
     } else {
@@ -220,10 +274,11 @@ fn start(
     if let Err(error) = mountpoint::raise_read_ahead(mount.device, READ_AHEAD_KIB) {
         tracing::debug!("{}: read-ahead stays as it is: {error}", path.display());
     }
+    let kernel = Kernel(session.notifier());
     let thread = thread::Builder::new()
         .name("fuse".to_owned())
         .spawn(move || session.run())?;
-    Ok((mount.device, thread))
+    Ok((mount.device, thread, kernel))
 }
 
 /// One worker per CPU: at least two, so that one slow read does not stop all others.
@@ -238,23 +293,37 @@ enum Event {
     Ended(Result<(), MountError>),
 }
 
-/// Mounts `generation`, calls `on_ready` once the images can be read, and serves until the mount is gone.
+/// Mounts `exhibits`, calls `on_ready` once the images can be read, and serves them, renewed when config or sources
+/// change, until the mount is gone.
 ///
 /// SIGTERM and SIGINT take the name away; open files are served until the last is closed. A second one ends at once.
+/// SIGHUP has everything looked at again.
 ///
 /// # Errors
 /// [`MountError`]; the mount is gone in every case.
 pub fn run(
-    generation: &Generation,
+    exhibits: Exhibits,
     options: &MountOptions,
+    surroundings: Surroundings,
     on_ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), MountError> {
     let (sender, events) = mpsc::channel();
     // Installed before the mount exists, so that no signal can leave it behind.
     let signals = forward_signals(sender.clone()).map_err(MountError::Signals)?;
-    let mounted = Mounted::new(generation, options)?;
+    let view = Arc::new(exhibits.view(owner(), surroundings));
+    let (machines, directory) = exhibits.into_parts();
+    let shown: Vec<_> = machines
+        .into_iter()
+        .map(|machine| {
+            if directory.is_some() {
+                view.add_shelf(&machine.name, &machine.config);
+            }
+            let work = keepers::show_first(&view, &machine.name, machine.edition);
+            (machine.name, machine.planner, work)
+        })
+        .collect();
+    let (mounted, kernel) = Mounted::serve(&view, options)?;
     let (path, device) = (mounted.path.clone(), mounted.device);
-    let view = Arc::clone(&mounted.view);
     let waiter = {
         let sender = sender.clone();
         thread::spawn(move || {
@@ -262,21 +331,21 @@ pub fn run(
             drop(sender.send(Event::Ended(mounted.wait())));
         })
     };
-    prepare_in_background(view, generation, sender);
+    let keepers = Keepers::new(view, Arc::new(kernel), options.wait);
     let mut serving = Serving {
         path: &path,
         device,
-        generation,
+        keepers: &keepers,
         detached: false,
+        preparing: 0,
         on_ready: Some(on_ready),
     };
-    if !options.wait || generation.pending.is_empty() {
+    serving.keep(shown, directory, &sender)?;
+    if !options.wait || serving.preparing == 0 {
         serving.ready()?;
     }
     let result = serving.until_the_end(&events);
-    for pending in &generation.pending {
-        pending.progress().stop();
-    }
+    keepers.stop();
     if result? == End::Abandoned {
         return Ok(());
     }
@@ -285,6 +354,14 @@ pub fn run(
     drop(waiter.join());
     tracing::info!("{}: unmounted", path.display());
     Ok(())
+}
+
+/// Whoever mounts owns the files.
+fn owner() -> Owner {
+    Owner {
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+    }
 }
 
 /// How serving came to its end.
@@ -296,38 +373,49 @@ enum End {
     Abandoned,
 }
 
-/// Not waited for: it may be in the middle of a file that a dead host serves.
-fn prepare_in_background(view: Arc<View>, generation: &Generation, sender: Sender<Event>) {
-    let pending = generation.pending.clone();
-    if pending.is_empty() {
-        return;
-    }
-    let events = sender.clone();
-    let images = pending.clone();
-    let shown = Arc::clone(&view);
-    let spawned = thread::Builder::new()
-        .name("prepare".to_owned())
-        .spawn(move || {
-            let result = pending::prepare_all(&shown, &images);
-            drop(events.send(Event::Prepared(result)));
-        });
-    if let Err(error) = spawned {
-        let failed = pending::give_up_all(&view, &pending, &error);
-        drop(sender.send(Event::Prepared(failed)));
-    }
-}
-
 /// A mount between its first request and its last.
 struct Serving<'a, R> {
     path: &'a Path,
     device: Device,
-    generation: &'a Generation,
+    keepers: &'a Keepers,
     detached: bool,
+    /// Configs whose first images are being prepared.
+    preparing: usize,
     /// Until the mount is ready.
     on_ready: Option<R>,
 }
 
 impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
+    /// Has every config kept; what cannot be is taken back.
+    fn keep(
+        &mut self,
+        shown: Vec<(String, Box<dyn Planner>, Option<Work>)>,
+        directory: Option<Box<dyn Machines>>,
+        sender: &Sender<Event>,
+    ) -> Result<(), MountError> {
+        let mut kept = Ok(());
+        for (name, planner, work) in shown {
+            let sender = sender.clone();
+            let prepares = work.as_ref().is_some_and(|work| !work.new.is_empty());
+            self.preparing = self.preparing.saturating_add(prepares.into());
+            let on_prepared = Box::new(move |result| {
+                if prepares {
+                    drop(sender.send(Event::Prepared(result)));
+                }
+            });
+            kept = kept.and(self.keepers.start(&name, planner, work, on_prepared));
+        }
+        if let Some(directory) = directory {
+            kept = kept.and(self.keepers.oversee(directory));
+        }
+        if let Err(source) = kept {
+            detach_device(self.path, self.device)?;
+            let path = self.path.to_path_buf();
+            return Err(MountError::Refused { path, source });
+        }
+        Ok(())
+    }
+
     /// Tells whoever waits that the images can be read.
     fn ready(&mut self) -> Result<(), MountError> {
         let Some(on_ready) = self.on_ready.take() else {
@@ -354,7 +442,12 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                 }
                 Ok(Event::Ended(result)) => return result.map(|()| End::Served),
                 Ok(Event::Prepared(_)) if self.detached => {}
-                Ok(Event::Prepared(Ok(()))) => self.ready()?,
+                Ok(Event::Prepared(Ok(()))) => {
+                    self.preparing = self.preparing.saturating_sub(1);
+                    if self.preparing == 0 {
+                        self.ready()?;
+                    }
+                }
                 Ok(Event::Prepared(Err(error))) if self.on_ready.is_some() => {
                     detach_device(self.path, self.device)?;
                     return Err(error.into());
@@ -362,7 +455,8 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                 // It was in the log.
                 Ok(Event::Prepared(Err(_))) => {}
                 Ok(Event::Signal(SIGHUP)) => {
-                    tracing::warn!("SIGHUP: reloading is not available in this build");
+                    tracing::info!("SIGHUP: looking at config and sources again");
+                    self.keepers.reload_all();
                 }
                 Ok(Event::Signal(_)) if self.detached && self.on_ready.is_some() => {
                     let path = self.path.to_path_buf();
@@ -374,9 +468,7 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                 }
                 Ok(Event::Signal(signal)) => {
                     tracing::info!("signal {signal}: unmounting {}", self.path.display());
-                    for pending in &self.generation.pending {
-                        pending.progress().stop();
-                    }
+                    self.keepers.stop();
                     detach_device(self.path, self.device)?;
                     self.detached = true;
                 }

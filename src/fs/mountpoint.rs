@@ -256,8 +256,11 @@ fn clear_dead_mount(path: &Path) -> Result<(), MountpointError> {
     })
 }
 
-/// Fails if one of the two lies inside the other, also through bind mounts, which paths alone do not show.
-fn check_apart(mountpoint: &Path, directory: &Path) -> Result<(), MountpointError> {
+/// Makes sure that neither of the two lies inside the other, also through bind mounts, which paths alone do not show.
+///
+/// # Errors
+/// [`MountpointError::InsideSource`] and [`MountpointError::SourceBelow`].
+pub fn check_apart(mountpoint: &Path, directory: &Path) -> Result<(), MountpointError> {
     let source = resolve(directory).unwrap_or_else(|_| directory.to_path_buf());
     if mountpoint.starts_with(&source) || is_ancestor(&source, mountpoint) {
         return Err(MountpointError::InsideSource {

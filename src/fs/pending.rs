@@ -1,14 +1,13 @@
 //! Images that are prepared while the mount is being served, and how far they are.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::view::View;
-use crate::synth::grain_index::IndexState;
+use crate::synth::generation::Image;
+use crate::synth::grain_index::{IndexError, IndexState};
 use crate::synth::pending::{PendingImage, PrepareError};
 use crate::units::ByteCount;
 
@@ -27,24 +26,26 @@ pub struct PreparationFailed {
     pub source: PrepareError,
 }
 
-/// Prepares one image after the other, each on all cores, and shows those that are done in `view`. One that fails is
-/// reported and left out; the first such failure is the result.
+/// The files of an image, or why there are none.
+pub(super) type Prepared = Result<Vec<Arc<Image>>, PrepareError>;
+
+/// Prepares one image after the other, each on all cores. Each is handed to `show`, which tells whether anybody still
+/// wants it, and reported; the first failure is the result.
 pub(super) fn prepare_all(
-    view: &View,
     pending: &[Arc<PendingImage>],
+    show: impl Fn(&PendingImage, &Prepared) -> bool,
 ) -> Result<(), PreparationFailed> {
     let mut result = Ok(());
     for image in pending {
-        match with_reports(image) {
-            Ok(images) => {
-                view.publish(image, Ok(&images));
-                tracing::info!(
-                    "{}: ready, {}",
-                    image.name(),
-                    summary(&image.progress().state())
-                );
+        let prepared = with_reports(image);
+        let is_wanted = show(image, &prepared);
+        match prepared {
+            Ok(_) if is_wanted => {
+                let state = image.progress().state();
+                tracing::info!("{}: ready, {}", image.name(), summary(&state));
             }
-            Err(source) => result = result.and(Err(give_up(view, image, source))),
+            Ok(_) => {}
+            Err(source) => result = result.and(Err(report(image, source, is_wanted))),
         }
     }
     result
@@ -52,34 +53,39 @@ pub(super) fn prepare_all(
 
 /// The same where no thread can be had for the work: none of the images will be there.
 pub(super) fn give_up_all(
-    view: &View,
     pending: &[Arc<PendingImage>],
-    error: &io::Error,
+    error: &std::io::Error,
+    show: impl Fn(&PendingImage, &Prepared) -> bool,
 ) -> Result<(), PreparationFailed> {
     let mut result = Ok(());
     for image in pending {
         let source = PrepareError::Image(format!("no thread can be started: {error}"));
-        result = result.and(Err(give_up(view, image, source)));
+        let is_wanted = show(image, &Err(source.clone()));
+        result = result.and(Err(report(image, source, is_wanted)));
     }
     result
 }
 
-/// Takes note, in the log and in the status, of an image that will not be there.
-fn give_up(view: &View, image: &PendingImage, source: PrepareError) -> PreparationFailed {
-    let mut reason = source.to_string();
-    // The host's own words are the last cause.
-    let mut cause = std::error::Error::source(&source);
+/// Takes note in the log of an image that will not be there.
+fn report(image: &PendingImage, source: PrepareError, is_wanted: bool) -> PreparationFailed {
+    let name = image.name().to_owned();
+    // Who is stopped knows why.
+    if is_wanted && !matches!(source, PrepareError::Index(IndexError::Stopped)) {
+        tracing::error!("{name}: cannot be prepared: {}", reason(&source));
+    }
+    PreparationFailed { name, source }
+}
+
+/// An error and its causes; the host's own words are the last one.
+pub(super) fn reason(error: &PrepareError) -> String {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         reason = format!("{reason}: {error}");
         cause = error.source();
     }
-    let name = image.name().to_owned();
-    tracing::error!("{name}: cannot be prepared: {reason}");
-    view.publish(image, Err(reason));
-    PreparationFailed { name, source }
+    reason
 }
-
-type Prepared = Result<Vec<Arc<crate::synth::generation::Image>>, PrepareError>;
 
 /// Prepares an image while another thread writes to the log how far it is.
 fn with_reports(image: &PendingImage) -> Prepared {
@@ -103,7 +109,6 @@ fn with_reports(image: &PendingImage) -> Prepared {
         })
     })
 }
-
 /// `1234 grains, 1200 of them known before, in 3.0 seconds`.
 fn summary(state: &IndexState) -> String {
     let seconds = state.elapsed.as_secs_f64();

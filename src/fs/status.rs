@@ -1,35 +1,100 @@
-//! What the mount tells about itself: the file `.miragefs/status.json`, which is there for who asks for it by name and
-//! in no listing, so that no copy of the directory takes it along.
-//!
-//! Invariant: the text is made when the file is opened; a reader sees one moment.
+//! What `.miragefs/status.json` says; docs/cli-json.md describes it.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::synth::generation::Image;
-use crate::synth::pending::PendingImage;
-use crate::synth::segments::SegmentMap;
+use super::shelf::{Answer, Awaited, Shelf, Shown};
+use super::view::Counters;
+use super::watch::Watching;
+use crate::synth::cache::BlockCache;
 
-/// The directory; above the inodes of all images.
-pub(super) const DIRECTORY_INODE: u64 = u64::MAX - 1;
-/// The file in it.
-pub(super) const FILE_INODE: u64 = u64::MAX - 2;
-
-pub(super) const DIRECTORY_NAME: &str = ".miragefs";
-pub(super) const FILE_NAME: &str = "status.json";
-
-/// An image that is not there, or was not when the mount began.
-#[derive(Debug)]
-pub(super) struct Awaited {
-    pub(super) image: Arc<PendingImage>,
-    /// Why it will never be there.
-    pub(super) failure: Option<String>,
+/// What there is to tell of the whole mount.
+pub(super) struct MountFacts<'a> {
+    pub(super) mountpoint: &'a Path,
+    pub(super) started: SystemTime,
+    pub(super) cache: Option<&'a BlockCache>,
+    pub(super) counters: &'a Counters,
+    pub(super) open_handles: usize,
 }
 
 #[derive(Serialize)]
-struct Status<'a> {
+struct MountStatus<'a> {
+    version: &'static str,
+    pid: u32,
+    mountpoint: &'a Path,
+    mounted_since: String,
+    machines: Vec<MachineLine<'a>>,
+    #[serde(flatten)]
+    activity: Activity,
+}
+
+/// One of several configs, in short.
+#[derive(Serialize)]
+struct MachineLine<'a> {
+    name: &'a str,
+    config: &'a Path,
+    generation: u64,
+    since: String,
+    state: &'static str,
+    images: usize,
+    errors: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ShelfStatus<'a> {
+    version: &'static str,
+    pid: u32,
+    mountpoint: &'a Path,
+    mounted_since: String,
+    config: &'a Path,
+    generation: u64,
+    since: String,
+    state: &'static str,
+    refused: Option<Refused<'a>>,
+    warnings: &'a [String],
+    watching: &'a Watching,
+    generations_read: Vec<u64>,
     images: Vec<ImageStatus<'a>>,
+    stale_files: Vec<StaleFile<'a>>,
+    reload: Option<&'a Answer>,
+    #[serde(flatten)]
+    activity: Activity,
+}
+
+/// Why the newest state of config and sources is not shown.
+#[derive(Serialize)]
+struct Refused<'a> {
+    since: String,
+    errors: &'a [String],
+    hint: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct StaleFile<'a> {
+    path: &'a Path,
+    generation: u64,
+}
+
+#[derive(Serialize)]
+struct Activity {
+    cache: Option<CacheStatus>,
+    opens: u64,
+    open_handles: usize,
+    reads: u64,
+    bytes_read: u64,
+    stale_reads: u64,
+    failed_reads: u64,
+}
+
+#[derive(Serialize)]
+struct CacheStatus {
+    capacity: u64,
+    bytes: u64,
+    hits: u64,
+    misses: u64,
 }
 
 #[derive(Serialize)]
@@ -38,6 +103,9 @@ struct ImageStatus<'a> {
     /// `ready`, `waiting`, `compressing`, `hashing` or `failed`.
     state: &'static str,
     size: Option<u64>,
+    mtime: Option<i64>,
+    /// The generation that brought these bytes.
+    generation: Option<u64>,
     #[serde(flatten)]
     progress: Option<Progress>,
     error: Option<&'a str>,
@@ -51,36 +119,115 @@ struct Progress {
     seconds_left: Option<u64>,
 }
 
-/// The status of a mount as the contents of a file.
-pub(super) fn file(images: &[Arc<Image>], awaited: &[Awaited]) -> Image {
-    let ready = images.iter().map(|image| ImageStatus {
-        name: &image.name,
-        state: "ready",
-        size: Some(image.source.len()),
-        progress: None,
-        error: None,
-    });
-    let waiting = awaited.iter().flat_map(|awaited| {
+/// The status of the images of one config.
+pub(super) fn of_shelf(shelf: &Shelf, facts: &MountFacts<'_>) -> String {
+    let ready = shelf.shown.iter().map(|shown| ready(shown));
+    let waiting = shelf.awaited.iter().flat_map(|awaited| {
         let names = awaited.image.names().iter();
-        names.map(|name| status_of(name, awaited))
+        names.map(|name| waiting(name, awaited))
     });
-    let status = Status {
+    let stale = shelf.stale.iter();
+    text(&ShelfStatus {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        mountpoint: facts.mountpoint,
+        mounted_since: timestamp(facts.started),
+        config: &shelf.config,
+        generation: shelf.number,
+        since: timestamp(shelf.since),
+        state: state(shelf),
+        refused: shelf.refusal.as_ref().map(|(refusal, since)| Refused {
+            since: timestamp(*since),
+            errors: &refusal.errors,
+            hint: refusal.hint.as_deref(),
+        }),
+        warnings: &shelf.warnings,
+        watching: &shelf.watching,
+        generations_read: shelf.alive().collect(),
         images: ready.chain(waiting).collect(),
-    };
-    let mut text = serde_json::to_string_pretty(&status).unwrap_or_default();
-    text.push('\n');
-    let mut source = SegmentMap::new();
-    source.push_bytes(FILE_NAME, FILE_NAME, text.into_bytes().into());
-    let mtime = images.iter().map(|image| image.mtime).max();
-    Image::new(
-        FILE_NAME.to_owned(),
-        Arc::new(source),
-        mtime.unwrap_or(0),
-        [0; 32],
-    )
+        stale_files: stale
+            .map(|(path, generation)| StaleFile {
+                path,
+                generation: *generation,
+            })
+            .collect(),
+        reload: shelf.answer.as_ref(),
+        activity: activity(facts),
+    })
 }
 
-fn status_of<'a>(name: &'a str, awaited: &'a Awaited) -> ImageStatus<'a> {
+/// The status of a mount of several configs.
+pub(super) fn of_mount<'a>(
+    shelves: impl Iterator<Item = &'a Shelf>,
+    facts: &MountFacts<'_>,
+) -> String {
+    let machines = shelves.map(|shelf| MachineLine {
+        name: &shelf.name,
+        config: &shelf.config,
+        generation: shelf.number,
+        since: timestamp(shelf.since),
+        state: state(shelf),
+        images: shelf.shown.len(),
+        errors: shelf
+            .refusal
+            .as_ref()
+            .map_or(&[], |(refusal, _)| &refusal.errors),
+    });
+    text(&MountStatus {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        mountpoint: facts.mountpoint,
+        mounted_since: timestamp(facts.started),
+        machines: machines.collect(),
+        activity: activity(facts),
+    })
+}
+
+/// `broken` while the newest state of config and sources cannot be shown, `preparing` while images are awaited.
+fn state(shelf: &Shelf) -> &'static str {
+    if shelf.refusal.is_some() {
+        "broken"
+    } else if shelf.awaited.iter().any(|one| one.failure.is_none()) {
+        "preparing"
+    } else {
+        "current"
+    }
+}
+
+fn activity(facts: &MountFacts<'_>) -> Activity {
+    let counters = facts.counters;
+    Activity {
+        cache: facts.cache.map(|cache| {
+            let stats = cache.stats();
+            CacheStatus {
+                capacity: cache.capacity(),
+                bytes: stats.bytes,
+                hits: stats.hits,
+                misses: stats.misses,
+            }
+        }),
+        opens: counters.opens.load(Ordering::Relaxed),
+        open_handles: facts.open_handles,
+        reads: counters.reads.load(Ordering::Relaxed),
+        bytes_read: counters.bytes.load(Ordering::Relaxed),
+        stale_reads: counters.stale_reads.load(Ordering::Relaxed),
+        failed_reads: counters.failed_reads.load(Ordering::Relaxed),
+    }
+}
+
+fn ready(shown: &Shown) -> ImageStatus<'_> {
+    ImageStatus {
+        name: &shown.image.name,
+        state: "ready",
+        size: Some(shown.image.source.len()),
+        mtime: Some(shown.mtime),
+        generation: Some(shown.since),
+        progress: None,
+        error: None,
+    }
+}
+
+fn waiting<'a>(name: &'a str, awaited: &'a Awaited) -> ImageStatus<'a> {
     let state = awaited.image.progress().state();
     let (bytes_done, bytes) = state.bytes();
     let word = match (&awaited.failure, bytes) {
@@ -93,6 +240,8 @@ fn status_of<'a>(name: &'a str, awaited: &'a Awaited) -> ImageStatus<'a> {
         name,
         state: word,
         size: None,
+        mtime: None,
+        generation: None,
         progress: Some(Progress {
             bytes_done,
             bytes,
@@ -101,4 +250,14 @@ fn status_of<'a>(name: &'a str, awaited: &'a Awaited) -> ImageStatus<'a> {
         }),
         error: awaited.failure.as_deref(),
     }
+}
+
+fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn text(status: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(status).unwrap_or_default();
+    text.push('\n');
+    text
 }

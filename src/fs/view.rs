@@ -1,27 +1,43 @@
 //! What a reader of the mount sees, without FUSE: names, attributes, handles, bytes.
 //!
-//! Invariant: an inode number belongs to one image name and one identity for as long as the view lives and is never
-//! given to another; an open handle keeps its image, whatever happens to the names.
+//! Invariant: an open handle keeps its image, whatever happens to the names; an inode that the kernel may still know
+//! is answered for as long as somebody reads it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use parking_lot::RwLock;
 
-use super::status::{self, Awaited};
+use super::control::{self, ControlFile, ControlInodes};
+use super::edition::{Edition, Refusal};
+use super::log_tail::LogTail;
+use super::shelf::{Answer, Published, Shelf, Shown, Token, Validators};
+use super::status::{self, MountFacts};
+use super::watch::Watching;
+use crate::synth::cache::BlockCache;
 use crate::synth::generation::{Generation, Image};
 use crate::synth::pending::PendingImage;
 use crate::synth::source::ReadError;
-use crate::units::{SECTOR_SIZE, to_u64, to_usize};
+use crate::units::{SECTOR_SIZE, to_u64};
+
+mod bytes;
+mod listing;
+
+pub use bytes::{Seek, read, readable_len, seek};
+pub use listing::DirectoryEntry;
 
 /// The inode of the directory that holds the images; FUSE's `FUSE_ROOT_ID`.
 pub const ROOT_INODE: u64 = 1;
 
 /// `st_blksize`: what the page cache works in.
 pub const BLOCK_SIZE: u32 = 4096;
+
+/// The name of the images of a mount of one config, which are not below a directory of their own.
+pub const ONLY: &str = "";
 
 /// Who the files belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +51,7 @@ pub struct Owner {
 /// What an inode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The root.
+    /// The root, or the images of one of several configs.
     Directory,
     /// An image.
     RegularFile,
@@ -50,7 +66,7 @@ pub struct Attributes {
     pub kind: Kind,
     /// Permission bits.
     pub permissions: u16,
-    /// Names of the inode; 2 for the root.
+    /// Names of the inode; of a directory 2 and one for each directory in it.
     pub link_count: u32,
     /// Owner.
     pub owner: Owner,
@@ -62,187 +78,315 @@ pub struct Attributes {
     pub mtime: i64,
 }
 
-/// A line of the directory.
+/// What the view tells the outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryEntry {
-    /// Its name, `.` and `..` among them.
-    pub name: String,
-    /// What it names.
-    pub attributes: Attributes,
+pub enum Wish {
+    /// Somebody asks for a new look at config and sources.
+    Reload(u64),
+    /// A source file has changed under a reader.
+    Stale(PathBuf),
 }
 
-/// What `lseek` looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seek {
-    /// The next byte of data.
-    Data,
-    /// The next byte of a hole, the end of the file included.
-    Hole,
+/// Takes wishes about the images of a shelf; called by workers, so it must not wait.
+pub type Listener = Box<dyn Fn(&str, Wish) + Send + Sync>;
+
+/// What the kernel may know by number, besides images.
+#[derive(Debug, Clone)]
+enum Node {
+    Shelf(Arc<str>),
+    /// `.miragefs` of a shelf, or of the mount.
+    Control(Option<Arc<str>>),
+    File(Option<Arc<str>>, ControlFile),
 }
 
-/// The names and inodes of one generation.
-struct Table {
-    /// In the order of the config.
-    names: Vec<(String, u64)>,
-    images: HashMap<u64, Arc<Image>>,
+/// All names and what they lead to.
+struct State {
+    shelves: std::collections::BTreeMap<Arc<str>, Shelf>,
+    nodes: HashMap<u64, Node>,
+    validators: Validators,
 }
 
-impl Table {
-    /// The table of `generation`: an image that `previous` has under the same name with the same identity keeps its
-    /// inode, and with it the kernel's cached pages; any other gets a fresh one from `next_inode`.
-    fn after(previous: Option<&Self>, generation: &Generation, next_inode: &AtomicU64) -> Self {
-        let mut names = Vec::with_capacity(generation.images.len());
-        let mut images = HashMap::with_capacity(generation.images.len());
-        for image in &generation.images {
-            let inode = previous
-                .and_then(|previous| previous.unchanged(image))
-                .unwrap_or_else(|| next_inode.fetch_add(1, Ordering::Relaxed));
-            names.push((image.name.clone(), inode));
-            images.insert(inode, Arc::clone(image));
-        }
-        Self { names, images }
-    }
-
-    fn unchanged(&self, image: &Image) -> Option<u64> {
-        let inode = self.inode_of(OsStr::new(&image.name))?;
-        let before = self.images.get(&inode)?;
-        (before.identity == image.identity).then_some(inode)
-    }
-
-    fn inode_of(&self, name: &OsStr) -> Option<u64> {
-        self.names
-            .iter()
-            .find(|(known, _)| known.as_bytes() == name.as_bytes())
-            .map(|(_, inode)| *inode)
-    }
+/// What was done since the mount began.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) opens: AtomicU64,
+    pub(super) reads: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) stale_reads: AtomicU64,
+    pub(super) failed_reads: AtomicU64,
+    tickets: AtomicU64,
 }
 
-/// The directory of images as its readers see it.
+/// What a mount shows besides its images.
+#[derive(Default)]
+pub struct Surroundings {
+    /// The last lines of the log.
+    pub log: Arc<LogTail>,
+    /// Where rendered blocks are kept.
+    pub cache: Option<Arc<BlockCache>>,
+    /// Where the images are.
+    pub mountpoint: PathBuf,
+}
+
+/// The images of one or several configs as their readers see them.
 pub struct View {
     owner: Owner,
-    table: RwLock<Table>,
+    state: RwLock<State>,
     next_inode: AtomicU64,
-    /// Images that will be there later.
-    awaited: RwLock<Vec<Awaited>>,
-    handles: RwLock<HashMap<u64, Arc<Image>>>,
+    /// `.miragefs` of a mount of several configs.
+    mount_control: Option<ControlInodes>,
+    handles: RwLock<HashMap<u64, Arc<Shown>>>,
     next_handle: AtomicU64,
+    /// What is read, by inode: images, also those that have no name any more, and texts that are open.
+    living: RwLock<HashMap<u64, Weak<Shown>>>,
+    pub(super) counters: Counters,
+    surroundings: Surroundings,
+    listener: RwLock<Option<Listener>>,
+    started: SystemTime,
 }
 
 impl View {
     /// Shows the images of `generation` as files of `owner`.
     #[must_use]
-    pub fn new(generation: &Generation, owner: Owner) -> Self {
+    pub fn new(generation: Generation, owner: Owner) -> Self {
+        let view = Self::of_one(owner, PathBuf::new(), Surroundings::default());
+        let published = view.publish(ONLY, Edition::of(generation), false);
+        debug_assert!(published.is_some(), "a first edition is always new");
+        view
+    }
+
+    /// A mount of the one config at `config`, still without images.
+    #[must_use]
+    pub fn of_one(owner: Owner, config: PathBuf, surroundings: Surroundings) -> Self {
+        let view = Self::empty(owner, surroundings, |_| None);
+        view.add_shelf_at(ONLY, ROOT_INODE, config);
+        view
+    }
+
+    /// A mount of any number of configs, each below a directory of its own; still without one.
+    #[must_use]
+    pub fn of_many(owner: Owner, surroundings: Surroundings) -> Self {
+        let view = Self::empty(owner, surroundings, |next_inode| {
+            Some(ControlInodes::of_mount(next_inode))
+        });
+        if let Some(control) = &view.mount_control {
+            view.state.write().add_control(control, None);
+        }
+        view
+    }
+
+    fn empty(
+        owner: Owner,
+        surroundings: Surroundings,
+        control: impl FnOnce(&AtomicU64) -> Option<ControlInodes>,
+    ) -> Self {
         let next_inode = AtomicU64::new(ROOT_INODE.saturating_add(1));
         Self {
             owner,
-            table: RwLock::new(Table::after(None, generation, &next_inode)),
+            state: RwLock::new(State {
+                shelves: std::collections::BTreeMap::new(),
+                nodes: HashMap::new(),
+                validators: Validators::new(),
+            }),
+            mount_control: control(&next_inode),
             next_inode,
-            awaited: RwLock::new(
-                generation
-                    .pending
-                    .iter()
-                    .map(|image| Awaited {
-                        image: Arc::clone(image),
-                        failure: None,
-                    })
-                    .collect(),
-            ),
             handles: RwLock::new(HashMap::new()),
             next_handle: AtomicU64::new(1),
+            living: RwLock::new(HashMap::new()),
+            counters: Counters::default(),
+            surroundings,
+            listener: RwLock::new(None),
+            started: SystemTime::now(),
         }
     }
 
-    /// Shows the files of an image that was awaited, or takes note of why there are none.
-    pub fn publish(&self, awaited: &PendingImage, result: Result<&[Arc<Image>], String>) {
-        let images = result.as_ref().map_or(&[][..], |images| images);
-        let mut table = self.table.write();
-        for image in images {
-            let inode = self.next_inode.fetch_add(1, Ordering::Relaxed);
-            table.names.push((image.name.clone(), inode));
-            table.images.insert(inode, Arc::clone(image));
+    /// Who is told of wishes.
+    pub fn listen(&self, listener: Listener) {
+        *self.listener.write() = Some(listener);
+    }
+
+    fn wish(&self, shelf: &str, wish: Wish) {
+        if let Some(listener) = &*self.listener.read() {
+            listener(shelf, wish);
         }
-        // Under both locks, so that whoever looks finds the image in one of the two.
-        let mut all = self.awaited.write();
-        match result {
-            Ok(_) => all.retain(|one| one.image.names() != awaited.names()),
-            Err(failure) => all
-                .iter_mut()
-                .filter(|one| one.image.names() == awaited.names())
-                .for_each(|one| one.failure = Some(failure.clone())),
+    }
+
+    /// Adds a directory for the config at `config`, still without images; `false` if there is one of that name.
+    pub fn add_shelf(&self, name: &str, config: &Path) -> bool {
+        let inode = self.next_inode.fetch_add(1, Ordering::Relaxed);
+        self.add_shelf_at(name, inode, config.to_path_buf())
+    }
+
+    fn add_shelf_at(&self, name: &str, inode: u64, config: PathBuf) -> bool {
+        let mut state = self.state.write();
+        if state.shelves.contains_key(name) {
+            return false;
+        }
+        let shelf = Shelf::new(name, inode, config, &self.next_inode);
+        let key = Arc::clone(&shelf.name);
+        state.add_control(&shelf.control, Some(&key));
+        state.nodes.insert(inode, Node::Shelf(Arc::clone(&key)));
+        state.shelves.insert(key, shelf);
+        true
+    }
+
+    /// Takes a config's images out of the mount; open handles keep theirs.
+    pub fn remove_shelf(&self, name: &str) {
+        let mut state = self.state.write();
+        let removed = state.shelves.remove(name);
+        if let Some(shelf) = &removed {
+            state.nodes.remove(&shelf.inode);
+            state.nodes.remove(&shelf.control.directory);
+            for (_, inode) in &shelf.control.files {
+                state.nodes.remove(inode);
+            }
+        }
+        drop(state);
+        // Its plan is freed after the lock is released.
+        drop(removed);
+    }
+
+    /// The inode of the directory that holds a config's images.
+    #[must_use]
+    pub fn directory_of(&self, shelf: &str) -> Option<u64> {
+        Some(self.state.read().shelves.get(shelf)?.inode)
+    }
+
+    /// The names of all configs.
+    #[must_use]
+    pub fn shelves(&self) -> Vec<String> {
+        let state = self.state.read();
+        state.shelves.keys().map(ToString::to_string).collect()
+    }
+
+    /// Whether [`View::publish`] would show anything else than is shown.
+    #[must_use]
+    pub fn differs(&self, shelf: &str, edition: &Edition, retry: bool) -> bool {
+        let state = self.state.read();
+        let shelf = state.shelves.get(shelf);
+        shelf.is_some_and(|shelf| shelf.differs(edition, retry))
+    }
+
+    /// Shows the images of `edition` as the newest of a config. `None` if that would show nothing else than before;
+    /// with `retry` images that could not be prepared are a difference. What was shown before is returned too: it is
+    /// to be kept until the kernel has forgotten the names.
+    #[must_use]
+    pub fn publish(&self, shelf: &str, edition: Edition, retry: bool) -> Option<(Published, Kept)> {
+        let mut state = self.state.write();
+        let State {
+            shelves,
+            validators,
+            ..
+        } = &mut *state;
+        let shelf = shelves.get_mut(shelf)?;
+        if !shelf.differs(&edition, retry) {
+            // What it warned of may be another thing now, and nothing is wrong any more.
+            shelf.warnings = edition.warnings;
+            shelf.refusal = None;
+            return None;
+        }
+        let (published, before) = shelf.take(edition, &self.next_inode, validators);
+        let shown = shelf.shown.clone();
+        drop(state);
+        self.remember(&shown);
+        Some((published, Kept(before)))
+    }
+
+    /// Shows the files of an image that was awaited, or takes note of why there are none; `false` if nobody waits for
+    /// them any more.
+    pub fn complete(
+        &self,
+        shelf: &str,
+        awaited: &PendingImage,
+        result: Result<&[Arc<Image>], String>,
+    ) -> bool {
+        let mut state = self.state.write();
+        let State {
+            shelves,
+            validators,
+            ..
+        } = &mut *state;
+        let Some(shelf) = shelves.get_mut(shelf) else {
+            return false;
+        };
+        let is_taken = shelf.complete(awaited, result, &self.next_inode, validators);
+        let shown = shelf.shown.clone();
+        drop(state);
+        self.remember(&shown);
+        is_taken
+    }
+
+    fn remember(&self, shown: &[Arc<Shown>]) {
+        let mut living = self.living.write();
+        living.retain(|_, image| image.strong_count() > 0);
+        for image in shown {
+            living.insert(image.inode, Arc::downgrade(image));
+        }
+    }
+
+    /// Takes note of why the newest state of a config is not shown.
+    pub fn refuse(&self, shelf: &str, refusal: Refusal) {
+        if let Some(shelf) = self.state.write().shelves.get_mut(shelf) {
+            let since = shelf.refusal.as_ref().map(|(_, since)| *since);
+            shelf.refusal = Some((refusal, since.unwrap_or_else(SystemTime::now)));
+        }
+    }
+
+    /// Takes note of how changes are noticed; returns whether there is another reason than before not to rely on inotify.
+    pub fn watch(&self, shelf: &str, watching: Watching) -> bool {
+        let mut state = self.state.write();
+        let Some(shelf) = state.shelves.get_mut(shelf) else {
+            return false;
+        };
+        let is_other = watching.reason.is_some() && watching.reason != shelf.watching.reason;
+        shelf.watching = watching;
+        is_other
+    }
+
+    /// Takes note of the answer to a request.
+    pub fn answer(&self, shelf: &str, answer: Answer) {
+        if let Some(shelf) = self.state.write().shelves.get_mut(shelf) {
+            shelf.answer = Some(answer);
         }
     }
 
     /// Whether an image of that name will be there later, so that nobody may remember its absence.
     #[must_use]
-    pub fn is_awaited(&self, name: &OsStr) -> bool {
-        let awaited = self.awaited.read();
-        awaited
-            .iter()
-            .filter(|one| one.failure.is_none())
-            .flat_map(|one| one.image.names())
-            .any(|known| known.as_bytes() == name.as_bytes())
-    }
-
-    /// The status of the mount at this moment, as a file.
-    fn status(&self) -> Arc<Image> {
-        let table = self.table.read();
-        let images: Vec<_> = table
-            .names
-            .iter()
-            .filter_map(|(_, inode)| table.images.get(inode).cloned())
-            .collect();
-        let file = status::file(&images, &self.awaited.read());
-        drop(table);
-        Arc::new(file)
-    }
-
-    /// The inode that `name` leads to in the directory `parent`.
-    #[must_use]
-    pub fn lookup(&self, parent: u64, name: &OsStr) -> Option<Attributes> {
-        match parent {
-            ROOT_INODE if name == status::DIRECTORY_NAME => {
-                return self.attributes(status::DIRECTORY_INODE, None);
-            }
-            status::DIRECTORY_INODE if name == status::FILE_NAME => {
-                return self.attributes(status::FILE_INODE, None);
-            }
-            ROOT_INODE => {}
-            _ => return None,
-        }
-        let table = self.table.read();
-        let inode = table.inode_of(name)?;
-        let image = table.images.get(&inode)?;
-        Some(self.file_attributes(inode, image))
+    pub fn is_awaited(&self, parent: u64, name: &OsStr) -> bool {
+        let state = self.state.read();
+        state
+            .shelf_at(parent)
+            .is_some_and(|shelf| shelf.is_awaited(name))
     }
 
     /// The attributes of `inode`; of an open file also those of the image that `handle` was opened on.
     #[must_use]
     pub fn attributes(&self, inode: u64, handle: Option<u64>) -> Option<Attributes> {
-        if inode == ROOT_INODE {
-            return Some(self.root_attributes(&self.table.read()));
+        let opened = handle.and_then(|handle| self.shown(handle));
+        if let Some(shown) = opened.filter(|shown| shown.inode == inode) {
+            return Some(self.file_attributes(&shown));
         }
-        if inode == status::DIRECTORY_INODE {
-            let root = self.root_attributes(&self.table.read());
-            return Some(Attributes { inode, ..root });
+        if let Some(directory) = self.directory_attributes(inode) {
+            return Some(directory);
         }
-        let image = match handle.and_then(|handle| self.image(handle)) {
-            Some(image) => image,
-            None if inode == status::FILE_INODE => self.status(),
-            None => self.table.read().images.get(&inode).cloned()?,
-        };
-        Some(self.file_attributes(inode, &image))
+        let shown = self.living(inode).or_else(|| self.shown_at(inode))?;
+        Some(self.file_attributes(&shown))
     }
 
-    /// Opens `inode` and returns the handle; `None` if no image has that inode.
+    /// Opens `inode` and returns the handle; `None` if it is no file that is there.
     #[must_use]
     pub fn open(&self, inode: u64) -> Option<u64> {
-        let image = if inode == status::FILE_INODE {
-            self.status()
-        } else {
-            self.table.read().images.get(&inode).cloned()?
+        let shown = match self.node(inode) {
+            Some(Node::File(Some(shelf), ControlFile::Reload)) => self.ask(&shelf, inode),
+            _ => self.shown_at(inode)?,
         };
+        self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        if self.is_control(inode) {
+            // Whoever has it open is told its length by the inode alone.
+            self.living.write().insert(inode, Arc::downgrade(&shown));
+        }
         let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        self.handles.write().insert(handle, image);
+        self.handles.write().insert(handle, shown);
         Some(handle)
     }
 
@@ -256,297 +400,203 @@ impl View {
     /// The image that `handle` was opened on.
     #[must_use]
     pub fn image(&self, handle: u64) -> Option<Arc<Image>> {
+        let handles = self.handles.read();
+        handles.get(&handle).map(|shown| Arc::clone(&shown.image))
+    }
+
+    fn shown(&self, handle: u64) -> Option<Arc<Shown>> {
         self.handles.read().get(&handle).cloned()
+    }
+
+    /// Takes note of bytes that were given out.
+    pub fn note_read(&self, len: usize) {
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .bytes
+            .fetch_add(to_u64(len), Ordering::Relaxed);
+    }
+
+    /// Takes note of a read that failed. A source that changed is looked at again.
+    pub fn note_failure(&self, handle: u64, error: &ReadError) {
+        let ReadError::Stale { path, .. } = error else {
+            self.counters.failed_reads.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        self.counters.stale_reads.fetch_add(1, Ordering::Relaxed);
+        let Some(shown) = self.shown(handle) else {
+            return;
+        };
+        let mut state = self.state.write();
+        let Some(shelf) = state.shelves.get_mut(&shown.shelf) else {
+            return;
+        };
+        shelf.note_stale(path.clone(), shown.token.0);
+        let is_newest = shelf.number == shown.token.0;
+        drop(state);
+        if is_newest {
+            self.wish(&shown.shelf, Wish::Stale(path.clone()));
+        }
     }
 
     /// Whether what `inode` shows changes without notice, so that nothing of it may be kept.
     #[must_use]
     pub fn is_volatile(&self, inode: u64) -> bool {
-        match inode {
-            status::FILE_INODE => true,
-            ROOT_INODE => !self.awaited.read().is_empty(),
-            _ => false,
-        }
-    }
-
-    /// The lines of the directory `inode`, `.` and `..` first; `None` if it is none.
-    #[must_use]
-    pub fn entries_of(&self, inode: u64) -> Option<Vec<DirectoryEntry>> {
-        match inode {
-            ROOT_INODE => Some(self.entries()),
-            status::DIRECTORY_INODE => {
-                let attributes = |inode| self.attributes(inode, None);
-                let entry = |name: &str, inode| {
-                    Some(DirectoryEntry {
-                        name: name.to_owned(),
-                        attributes: attributes(inode)?,
-                    })
-                };
-                [
-                    entry(".", inode),
-                    entry("..", ROOT_INODE),
-                    entry(status::FILE_NAME, status::FILE_INODE),
-                ]
-                .into_iter()
-                .collect()
+        match self.node(inode) {
+            Some(Node::File(..)) => true,
+            Some(Node::Shelf(name)) => {
+                let state = self.state.read();
+                let shelf = state.shelves.get(&name);
+                shelf.is_some_and(|shelf| !shelf.awaited.is_empty())
             }
-            _ => None,
+            Some(Node::Control(_)) | None => false,
         }
     }
 
-    /// The lines of the directory of images, `.` and `..` first.
+    /// Whether to say what `inode` is may take a while: a picture must be drawn first.
     #[must_use]
-    pub fn entries(&self) -> Vec<DirectoryEntry> {
-        let table = self.table.read();
-        let root = self.root_attributes(&table);
-        let dots = [".", ".."].map(|name| DirectoryEntry {
-            name: name.to_owned(),
-            attributes: root,
-        });
-        let files = table.names.iter().filter_map(|(name, inode)| {
-            Some(DirectoryEntry {
-                name: name.clone(),
-                attributes: self.file_attributes(*inode, table.images.get(inode)?),
-            })
-        });
-        dots.into_iter().chain(files).collect()
+    pub fn takes_long(&self, inode: u64) -> bool {
+        matches!(
+            self.node(inode),
+            Some(Node::File(_, ControlFile::Picture(_) | ControlFile::Config))
+        )
     }
 
     /// Number of images, and the bytes of data in all of them.
     #[must_use]
     pub fn usage(&self) -> (u64, u64) {
-        let table = self.table.read();
-        let data_len = table.images.values().fold(0, |sum: u64, image| {
-            sum.saturating_add(image.data.data_len())
-        });
-        (to_u64(table.images.len()), data_len)
+        let state = self.state.read();
+        let shown = state.shelves.values().flat_map(|shelf| &shelf.shown);
+        shown.fold((0, 0), |(count, sum): (u64, u64), shown| {
+            let data_len = shown.image.data.data_len();
+            (count.saturating_add(1), sum.saturating_add(data_len))
+        })
     }
 
-    fn file_attributes(&self, inode: u64, image: &Image) -> Attributes {
-        Attributes {
+    fn node(&self, inode: u64) -> Option<Node> {
+        self.state.read().nodes.get(&inode).cloned()
+    }
+
+    /// The file of that inode: an image, or a text made for this moment.
+    fn shown_at(&self, inode: u64) -> Option<Arc<Shown>> {
+        match self.node(inode) {
+            Some(Node::File(shelf, file)) => self.text(shelf.as_deref(), file, inode),
+            Some(Node::Shelf(_) | Node::Control(_)) => None,
+            None => self.living(inode),
+        }
+    }
+
+    fn living(&self, inode: u64) -> Option<Arc<Shown>> {
+        self.living.read().get(&inode)?.upgrade()
+    }
+
+    fn is_control(&self, inode: u64) -> bool {
+        matches!(self.node(inode), Some(Node::File(..)))
+    }
+
+    /// A file of `.miragefs` as it is now.
+    fn text(&self, name: Option<&str>, file: ControlFile, inode: u64) -> Option<Arc<Shown>> {
+        let now = control::seconds(SystemTime::now());
+        let texts = name.and_then(|name| {
+            let state = self.state.read();
+            Some(Arc::clone(&state.shelves.get(name)?.texts))
+        });
+        let image = match (file, texts) {
+            (ControlFile::Status, _) => control::text_image(file, self.status(name)?, now),
+            (ControlFile::Log, _) => control::text_image(file, self.surroundings.log.text(), now),
+            (ControlFile::Number, _) => {
+                let number = self.state.read().shelves.get(name?)?.number;
+                control::text_image(file, format!("miragefsGeneration({number});\n"), now)
+            }
+            (ControlFile::Reload, _) => control::text_image(file, String::new(), now),
+            (ControlFile::Config, Some(texts)) => texts.config(),
+            (ControlFile::Picture(picture), Some(texts)) => texts.picture(picture),
+            (ControlFile::Config | ControlFile::Picture(_), None) => return None,
+        };
+        Some(self.text_shown(name, file, inode, image))
+    }
+
+    fn text_shown(
+        &self,
+        shelf: Option<&str>,
+        file: ControlFile,
+        inode: u64,
+        image: Arc<Image>,
+    ) -> Arc<Shown> {
+        Arc::new(Shown {
             inode,
+            mtime: image.mtime,
+            image,
+            permissions: file.permissions(),
+            since: 0,
+            shelf: shelf.unwrap_or_default().into(),
+            token: Arc::new(Token(0)),
+        })
+    }
+
+    /// Asks for a new generation; the text has the number by which the status will tell that it was answered.
+    fn ask(&self, shelf: &str, inode: u64) -> Arc<Shown> {
+        let before = self.counters.tickets.fetch_add(1, Ordering::Relaxed);
+        let ticket = before.saturating_add(1);
+        self.wish(shelf, Wish::Reload(ticket));
+        let file = ControlFile::Reload;
+        let now = control::seconds(SystemTime::now());
+        let image = control::text_image(file, format!("{{\"ticket\": {ticket}}}\n"), now);
+        self.text_shown(Some(shelf), file, inode, image)
+    }
+
+    /// The status of a config's images, or of the whole mount; `None` if they are gone.
+    fn status(&self, shelf: Option<&str>) -> Option<String> {
+        let facts = MountFacts {
+            mountpoint: &self.surroundings.mountpoint,
+            started: self.started,
+            cache: self.surroundings.cache.as_deref(),
+            counters: &self.counters,
+            open_handles: self.handles.read().len(),
+        };
+        let state = self.state.read();
+        match shelf {
+            Some(name) => Some(status::of_shelf(state.shelves.get(name)?, &facts)),
+            None => Some(status::of_mount(state.shelves.values(), &facts)),
+        }
+    }
+
+    fn file_attributes(&self, shown: &Shown) -> Attributes {
+        Attributes {
+            inode: shown.inode,
             kind: Kind::RegularFile,
-            permissions: 0o444,
+            permissions: shown.permissions,
             link_count: 1,
             owner: self.owner,
-            size: image.source.len(),
-            sectors: image.data.data_len().div_ceil(SECTOR_SIZE),
-            mtime: image.mtime,
-        }
-    }
-
-    fn root_attributes(&self, table: &Table) -> Attributes {
-        let mtime = table.images.values().map(|image| image.mtime).max();
-        Attributes {
-            inode: ROOT_INODE,
-            kind: Kind::Directory,
-            permissions: 0o555,
-            link_count: 2,
-            owner: self.owner,
-            size: 0,
-            sectors: 0,
-            mtime: mtime.unwrap_or(0),
+            size: shown.image.source.len(),
+            sectors: shown.image.data.data_len().div_ceil(SECTOR_SIZE),
+            mtime: shown.mtime,
         }
     }
 }
 
-/// How many of `wanted` bytes from `offset` on lie before the end of `image`.
-#[must_use]
-pub fn readable_len(image: &Image, offset: u64, wanted: u32) -> usize {
-    to_usize(
-        image
-            .source
-            .len()
-            .saturating_sub(offset)
-            .min(u64::from(wanted)),
-    )
-}
+/// What a generation showed before the next one: it is kept until the kernel has forgotten the names.
+pub struct Kept(
+    #[expect(dead_code, reason = "kept for as long as the value lives")] Vec<Arc<Shown>>,
+);
 
-/// Fills the start of `buf` from `offset` of `image` and returns how many bytes there were: fewer than `buf` holds
-/// only at the end of the image.
-///
-/// # Errors
-/// As [`ByteSource::read_exact_at`](crate::synth::source::ByteSource::read_exact_at), except that no range is out of
-/// range.
-pub fn read(image: &Image, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-    let wanted = u32::try_from(buf.len()).unwrap_or(u32::MAX);
-    let count = readable_len(image, offset, wanted);
-    let (filled, _) = buf.split_at_mut(count);
-    if !filled.is_empty() {
-        image.source.read_exact_at(offset, filled)?;
+impl State {
+    fn add_control(&mut self, control: &ControlInodes, shelf: Option<&Arc<str>>) {
+        let key = shelf.cloned();
+        self.nodes
+            .insert(control.directory, Node::Control(key.clone()));
+        for (file, inode) in &control.files {
+            self.nodes.insert(*inode, Node::File(key.clone(), *file));
+        }
     }
-    Ok(count)
-}
 
-/// Where the next data or hole at or after `offset` starts; `None` (`ENXIO`) if there is none or `offset` is not
-/// inside the image.
-#[must_use]
-pub fn seek(image: &Image, offset: i64, seek: Seek) -> Option<u64> {
-    let offset = u64::try_from(offset).ok()?;
-    match seek {
-        Seek::Data => image.data.next_data(offset),
-        Seek::Hole => image.data.next_hole(offset),
+    /// The shelf whose directory has that inode.
+    fn shelf_at(&self, inode: u64) -> Option<&Shelf> {
+        match self.nodes.get(&inode)? {
+            Node::Shelf(name) => self.shelves.get(name),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::arithmetic_side_effects,
-    reason = "offsets of a source of three pages"
-)]
-mod tests {
-    use super::*;
-    use crate::synth::source::{ByteSource, Origin, Run, Step, check_range};
-
-    /// 4096 ones, 8192 zeros, 10 ones.
-    struct Holed;
-
-    impl ByteSource for Holed {
-        fn len(&self) -> u64 {
-            12_298
-        }
-
-        fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
-            check_range(offset, buf.len(), self.len())?;
-            for (byte, at) in buf.iter_mut().zip(offset..) {
-                *byte = u8::from(!self.run_at(at).origin.is_zero());
-            }
-            Ok(())
-        }
-
-        fn run_at(&self, offset: u64) -> Run {
-            let (end, origin) = match offset {
-                0..4096 => (4096, Origin::Computed("ones")),
-                4096..12_288 => (12_288, Origin::Zero),
-                12_288..12_298 => (12_298, Origin::Computed("ones")),
-                _ => return Run::EMPTY,
-            };
-            let len = end - offset;
-            Run { len, origin }
-        }
-
-        fn explain_at(&self, _: u64, _: &mut Vec<Step>) {}
-    }
-
-    const OWNER: Owner = Owner { uid: 7, gid: 8 };
-
-    fn image(name: &str, identity: u8) -> Arc<Image> {
-        Arc::new(Image::new(
-            name.to_owned(),
-            Arc::new(Holed),
-            1_700_000_000,
-            [identity; 32],
-        ))
-    }
-
-    fn generation(images: &[(&str, u8)]) -> Generation {
-        Generation {
-            images: images
-                .iter()
-                .map(|(name, identity)| image(name, *identity))
-                .collect(),
-            pending: Vec::new(),
-        }
-    }
-
-    fn view() -> View {
-        View::new(&generation(&[("disk.img", 1), ("boot.ova", 1)]), OWNER)
-    }
-
-    #[test]
-    fn attributes_are_those_of_the_image() {
-        let found = view().lookup(ROOT_INODE, OsStr::new("boot.ova"));
-        let expected = Attributes {
-            inode: 3,
-            kind: Kind::RegularFile,
-            permissions: 0o444,
-            link_count: 1,
-            owner: OWNER,
-            size: 12_298,
-            sectors: 9,
-            mtime: 1_700_000_000,
-        };
-        assert_eq!(found, Some(expected));
-        assert_eq!(view().attributes(3, None), Some(expected));
-        let root = view().attributes(ROOT_INODE, None).unwrap();
-        assert_eq!((root.kind, root.permissions), (Kind::Directory, 0o555));
-    }
-
-    #[test]
-    fn absent_names_and_inodes_are_none() {
-        let view = view();
-        assert_eq!(view.lookup(ROOT_INODE, OsStr::new("disk.im")), None);
-        assert_eq!(view.lookup(ROOT_INODE, OsStr::from_bytes(b"\xff")), None);
-        assert_eq!(view.lookup(2, OsStr::new("disk.img")), None);
-        assert_eq!(view.attributes(4, None), None);
-        assert_eq!(view.open(4), None);
-        assert_eq!(view.open(ROOT_INODE), None);
-    }
-
-    #[test]
-    fn the_directory_lists_dots_and_images_in_order() {
-        let entries = view().entries();
-        let listed: Vec<_> = entries
-            .iter()
-            .map(|entry| (entry.name.as_str(), entry.attributes.inode))
-            .collect();
-        assert_eq!(
-            listed,
-            [(".", 1), ("..", 1), ("disk.img", 2), ("boot.ova", 3)]
-        );
-    }
-
-    #[test]
-    fn reads_are_short_only_at_the_end() {
-        let image = image("disk.img", 1);
-        let mut buf = [9; 20];
-        assert_eq!(read(&image, 4090, &mut buf).unwrap(), 20);
-        assert_eq!(buf[..6], [1; 6]);
-        assert_eq!(buf[6..], [0; 14]);
-        assert_eq!(read(&image, 12_290, &mut buf).unwrap(), 8);
-        assert_eq!(read(&image, 12_298, &mut buf).unwrap(), 0);
-        assert_eq!(read(&image, u64::MAX, &mut buf).unwrap(), 0);
-    }
-
-    #[test]
-    fn seeks_find_data_and_holes() {
-        let image = image("disk.img", 1);
-        for (offset, data, hole) in [
-            (0, Some(0), Some(4096)),
-            (4095, Some(4095), Some(4096)),
-            (4096, Some(12_288), Some(4096)),
-            (12_297, Some(12_297), Some(12_298)),
-            (12_298, None, None),
-            (-1, None, None),
-        ] {
-            assert_eq!(seek(&image, offset, Seek::Data), data, "data at {offset}");
-            assert_eq!(seek(&image, offset, Seek::Hole), hole, "hole at {offset}");
-        }
-    }
-
-    #[test]
-    fn handles_keep_their_image_until_released() {
-        let view = view();
-        let first = view.open(2).unwrap();
-        let second = view.open(2).unwrap();
-        assert_ne!(first, second);
-        view.release(first);
-        assert!(view.image(first).is_none());
-        assert_eq!(view.image(second).unwrap().name, "disk.img");
-    }
-
-    #[test]
-    fn inodes_follow_name_and_identity_and_are_never_reused() {
-        let next_inode = AtomicU64::new(2);
-        let first = Table::after(None, &generation(&[("a", 1), ("b", 1)]), &next_inode);
-        assert_eq!(first.names, [("a".to_owned(), 2), ("b".to_owned(), 3)]);
-        let second = Table::after(
-            Some(&first),
-            &generation(&[("b", 1), ("a", 2)]),
-            &next_inode,
-        );
-        assert_eq!(second.names, [("b".to_owned(), 3), ("a".to_owned(), 4)]);
-        let third = Table::after(Some(&second), &generation(&[("a", 1)]), &next_inode);
-        assert_eq!(third.names, [("a".to_owned(), 5)]);
-    }
-}
+mod tests;

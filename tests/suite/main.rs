@@ -20,6 +20,7 @@ mod ext4;
 mod images;
 mod kernel_log;
 mod lab;
+mod live;
 mod loops;
 mod machine;
 mod mistakes;

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -15,9 +15,7 @@ use crate::mount::errno;
 use crate::mounted::{
     Workspace, mounted_type, output, require_fuse, require_root, stderr, wait_until,
 };
-use crate::served::{
-    IMAGES, Served, assert_same_bytes, data_ranges, read_range, read_range_direct,
-};
+use crate::served::{IMAGES, Served, assert_same_bytes, data_ranges, read_range};
 use crate::support::{noise, require_tool, run, run_text};
 
 /// Where the sources of these tests lie in a workspace.
@@ -113,27 +111,52 @@ const CHANGES: [(&str, Change); 8] = [
     ("deleted", |path| fs::remove_file(path).unwrap()),
 ];
 
-/// Changes the victim and asserts that its bytes, and only they, are refused in every image.
+/// An image as it is now, open with and without O_DIRECT: what changes later shows in new generations only.
+struct Opened {
+    cached: File,
+    direct: File,
+}
+
+impl Opened {
+    fn new(image: &Path) -> Self {
+        let cached = File::open(image).unwrap();
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_DIRECT);
+        let direct = options.open(image).unwrap();
+        Self { cached, direct }
+    }
+}
+
+fn read_at(file: &File, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0xa5; len];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
+
+/// Changes the victim and asserts that its bytes, and only they, are refused to readers of every image.
 fn check_change(what: &str, change: Change, read_before: bool) {
     let served = Served::new(workspace_of("32MiB"));
     let places = places(&served);
     // The pages that the search brought in go with the mount.
     served.mount_again();
+    let opened: Vec<Opened> = places
+        .iter()
+        .map(|place| Opened::new(&served.file(place.image)))
+        .collect();
     if read_before {
-        for place in &places {
-            read_range_direct(&served.file(place.image), place.victim & !4095, 4096).unwrap();
+        for (place, opened) in places.iter().zip(&opened) {
+            read_at(&opened.direct, place.victim & !4095, 4096).unwrap();
         }
     }
     let path = victim(served.workspace());
     change(&path);
-    for place in &places {
+    for (place, opened) in places.iter().zip(&opened) {
         let context = format!("{what}, read before: {read_before}, {}", place.image);
-        let image = served.file(place.image);
-        let refused = read_range(&image, place.victim, 1024);
+        let refused = read_at(&opened.cached, place.victim, 1024);
         assert_eq!(errno(refused), Some(libc::ESTALE), "{context}");
-        let direct = read_range_direct(&image, place.victim, 1024);
+        let direct = read_at(&opened.direct, place.victim, 1024);
         assert_eq!(errno(direct), Some(libc::ESTALE), "{context}");
-        let witness = read_range(&image, place.witness, 1024).unwrap();
+        let witness = read_at(&opened.cached, place.witness, 1024).unwrap();
         let expected = noise(2, 513 * 1024);
         assert!(witness == expected[512 * 1024..], "{context}");
         let named = format!("{}: {}: ", place.image, path.display());
@@ -168,10 +191,11 @@ fn a_manifest_over_a_changed_source_is_estale() {
     }
     let served = Served::new(workspace_of("32MiB"));
     let ova = served.file("boot.ova");
-    let len = fs::metadata(&ova).unwrap().len();
+    let file = File::open(ova).unwrap();
+    let len = file.metadata().unwrap().len();
     fs::remove_file(victim(served.workspace())).unwrap();
     // The archive ends with the manifest and its padding to a record of 10240 bytes.
-    let tail = read_range(&ova, len - 10240, 10240);
+    let tail = read_at(&file, len - 10240, 10240);
     assert_eq!(errno(tail), Some(libc::ESTALE));
 }
 
@@ -182,10 +206,10 @@ fn cached_pages_of_a_changed_source_stay_the_old_ones() {
     }
     let served = Served::new(workspace_of("32MiB"));
     for place in places(&served) {
-        let image = served.file(place.image);
-        let before = read_range(&image, place.victim, 1024).unwrap();
+        let image = File::open(served.file(place.image)).unwrap();
+        let before = read_at(&image, place.victim, 1024).unwrap();
         fs::write(victim(served.workspace()), "other").unwrap();
-        assert!(read_range(&image, place.victim, 1024).unwrap() == before);
+        assert!(read_at(&image, place.victim, 1024).unwrap() == before);
     }
 }
 
@@ -197,14 +221,15 @@ fn a_mapping_of_a_changed_source_is_sigbus() {
     let served = Served::new(workspace_of("32MiB"));
     let offset = places(&served)[0].victim;
     served.mount_again();
-    fs::remove_file(victim(served.workspace())).unwrap();
-    let script = "import mmap, sys\n\
+    let script = "import mmap, os, sys\n\
         with open(sys.argv[1], 'rb') as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as m:\n\
+        \x20   os.remove(sys.argv[3])\n\
         \x20   print(m[0], flush=True)\n\
         \x20   print(m[int(sys.argv[2])], flush=True)";
     let mut python = Command::new("python3");
     python.args(["-c", script]).arg(served.file("disk.img"));
-    let ended = output(python.arg(offset.to_string()));
+    python.arg(offset.to_string());
+    let ended = output(python.arg(victim(served.workspace())));
     let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
     assert_eq!(signal, Some(libc::SIGBUS));
     assert_eq!(ended.stdout, b"0\n");
