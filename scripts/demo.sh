@@ -33,8 +33,11 @@ clean_up() {
 
 # After a failure the program itself may be what is broken.
 unmount_by_any_means() {
-    mountpoint -q "$scratch/mnt" || return 0
-    "$program" unmount "$scratch/mnt" || fusermount3 -u -z "$scratch/mnt" || umount --lazy "$scratch/mnt"
+    local at
+    for at in "$scratch/mnt" "$scratch/live"; do
+        mountpoint -q "$at" || continue
+        "$program" unmount "$at" || fusermount3 -u -z "$at" || umount --lazy "$at"
+    done
 }
 
 # Run a step where a failure ends the demonstration, and remember how long it took.
@@ -143,6 +146,20 @@ boot() {
     BOOT_NIC=vmxnet3 TMPDIR=$scratch scripts/boot-vm.sh "$scratch/mnt/disk.vmdk" vmdk "$controller"
 }
 
+# A config that includes the example is edited under its own mount; the OVF follows, and the status tells.
+edit() {
+    mkdir "$scratch/live"
+    printf 'include = ["%s"]\n' "$(realpath "$config")" >"$scratch/live.toml"
+    "$program" mount "$scratch/live.toml" "$scratch/live"
+    printf '[vm]\nmemory = "3GiB"\n' >>"$scratch/live.toml"
+    "$program" reload "$scratch/live"
+    tar --extract --to-stdout --wildcards --file "$scratch/live/boot.ova" '*.ovf' | grep -F '>3072<' ||
+        die "boot.ova: the OVF does not have the memory that the config has now"
+    "$program" status "$scratch/live"
+    "$program" unmount "$scratch/live"
+    rmdir "$scratch/live"
+}
+
 unmount() {
     "$program" unmount "$scratch/mnt"
     if mountpoint -q "$scratch/mnt"; then die "still mounted"; fi
@@ -164,8 +181,9 @@ step "e2fsck on both partitions" check_file_systems
 step "qemu-img: the three disks are one" check_disks
 step "tar and the manifest of boot.ova" check_appliance
 step "boot from disk.vmdk: pvscsi, vmxnet3" boot
+step "edit the config under a mount" edit
 step "unmount" unmount
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"
-echo "miragefs: the lab was mounted, checked, booted and unmounted"
+echo "miragefs: the lab was mounted, checked, booted, edited and unmounted"
