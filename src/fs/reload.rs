@@ -265,6 +265,9 @@ impl Keeper {
             self.reply(ticket, false, None);
             return;
         }
+        let Some(edition) = self.join_candidate(edition, ticket) else {
+            return;
+        };
         self.drop_candidate();
         if self.wait && !edition.generation.pending.is_empty() {
             self.prepare_candidate(edition, ticket);
@@ -421,6 +424,20 @@ impl Keeper {
         self.reply(candidate.ticket, is_new, None);
     }
 
+    /// Goes on preparing a candidate that has the same images as `edition`, which is given back otherwise.
+    fn join_candidate(&mut self, edition: Edition, ticket: Option<u64>) -> Option<Edition> {
+        let same =
+            |candidate: &&mut Candidate| identities(&candidate.edition) == identities(&edition);
+        let Some(candidate) = self.state.candidate.as_mut().filter(same) else {
+            return Some(edition);
+        };
+        candidate.ticket = candidate.ticket.max(ticket);
+        candidate.edition.is_edited |= edition.is_edited;
+        candidate.edition.papers = edition.papers;
+        candidate.edition.warnings = edition.warnings;
+        None
+    }
+
     fn drop_candidate(&mut self) {
         if let Some(candidate) = self.state.candidate.take() {
             for image in &candidate.edition.generation.pending {
@@ -437,6 +454,16 @@ impl Keeper {
             image.progress().stop();
         }
     }
+}
+
+/// The images of an edition, those that take work among them.
+fn identities(edition: &Edition) -> Vec<(&str, &[u8; 32])> {
+    let ready = edition.generation.images.iter();
+    let pending = edition.generation.pending.iter();
+    ready
+        .map(|image| (image.name.as_str(), &image.identity))
+        .chain(pending.map(|image| (image.name(), image.identity())))
+        .collect()
 }
 
 fn later(from: Instant, time: Duration) -> Instant {

@@ -86,10 +86,12 @@ fn image(name: &str, identity: u8) -> Arc<Image> {
 enum State {
     Ready(u8),
     Pending(u8, Result<(), ()>),
+    /// An image that takes a second and a half.
+    Slow(u8),
     Mistake(&'static str),
 }
 
-struct Script(Arc<Mutex<State>>);
+struct Script(Arc<Mutex<State>>, Arc<Mutex<u32>>);
 
 impl Planner for Script {
     fn plan(&mut self, _: &Changes) -> Result<Edition, Refusal> {
@@ -102,6 +104,19 @@ impl Planner for Script {
                     Ok(()) => Ok(vec![image("boot.ova", identity)]),
                     Err(()) => Err(crate::synth::pending::PrepareError::Image("no".to_owned())),
                 };
+                let pending = PendingImage::new(names, 0, [identity; 32], None, Box::new(work));
+                generation.pending.push(Arc::new(pending));
+            }
+            State::Slow(identity) => {
+                let begun = Arc::clone(&self.1);
+                let work = move |_: &_| {
+                    let mut begun = begun.lock();
+                    *begun = u32::saturating_add(*begun, 1);
+                    drop(begun);
+                    thread::sleep(Duration::from_millis(1500));
+                    Ok(vec![image("boot.ova", identity)])
+                };
+                let names = vec!["boot.ova".to_owned()];
                 let pending = PendingImage::new(names, 0, [identity; 32], None, Box::new(work));
                 generation.pending.push(Arc::new(pending));
             }
@@ -126,6 +141,8 @@ impl Planner for Script {
 /// A keeper at work.
 struct Scene {
     state: Arc<Mutex<State>>,
+    /// How often the slow image was begun.
+    begun: Arc<Mutex<u32>>,
     sender: Sender<Event>,
     told: Receiver<Told>,
     thread: Option<thread::JoinHandle<()>>,
@@ -135,6 +152,7 @@ impl Scene {
     /// Begins with the image of identity 1.
     fn new(wait: bool) -> Self {
         let state = Arc::new(Mutex::new(State::Ready(1)));
+        let begun = Arc::new(Mutex::new(0));
         let (tell, told) = mpsc::channel();
         let stage = Notes {
             told: Mutex::new(tell),
@@ -142,7 +160,7 @@ impl Scene {
         };
         let (sender, events) = mpsc::channel();
         let keeper = Keeper::new(
-            Box::new(Script(Arc::clone(&state))),
+            Box::new(Script(Arc::clone(&state), Arc::clone(&begun))),
             Arc::new(stage),
             Arc::new(Watches::new()),
             (sender.clone(), events),
@@ -153,6 +171,7 @@ impl Scene {
         });
         Self {
             state,
+            begun,
             sender,
             told,
             thread: Some(thread),
@@ -239,6 +258,21 @@ fn whoever_asks_is_answered_at_once() {
     scene.reload(3);
     assert_eq!(scene.next(), Told::Refused("no disk".to_owned()));
     assert_eq!(scene.next(), answer(3, false, &["no disk"]));
+}
+
+#[test]
+fn what_is_being_prepared_is_not_begun_anew() {
+    let scene = Scene::new(true);
+    *scene.state.lock() = State::Slow(5);
+    scene.reload(1);
+    // Looks at it that find nothing new; each of them used to be a new beginning.
+    for ticket in 2..6 {
+        thread::sleep(Duration::from_millis(300));
+        scene.reload(ticket);
+    }
+    assert_eq!(scene.next(), published("boot.ova", 5));
+    assert!(matches!(scene.next(), Told::Answered(answer) if answer.ticket == 5));
+    assert_eq!(*scene.begun.lock(), 1);
 }
 
 #[test]
