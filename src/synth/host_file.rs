@@ -4,9 +4,11 @@
 //! when it was opened and again after the bytes were read. Opening never leaves the source directory and never
 //! follows a symlink.
 
+mod age;
 mod identity;
 mod open_files;
 
+use age::{is_young, wait_out_tick};
 pub use identity::Identity;
 use open_files::Held;
 
@@ -20,7 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
@@ -32,9 +34,6 @@ use crate::units::{to_u64, to_usize};
 
 /// Bytes of a file whose contents may be held.
 const KEPT_FILE_LEN_MAX: u64 = 64 << 10;
-
-/// Timestamps of file systems have ticks of up to this length (HZ = 100 and some slack).
-const TIMESTAMP_TICK: Duration = Duration::from_millis(20);
 
 /// A directory that source files are opened below.
 #[derive(Debug)]
@@ -552,42 +551,9 @@ pub fn read_with_mtime(path: &Path, limit: u64) -> io::Result<(Vec<u8>, i64)> {
     Ok((contents, metadata.mtime()))
 }
 
-/// A write within the tick of the last one leaves equal timestamps, so a file this fresh could change unseen. Most files
-/// were not when the scan began, at `scanned`, and then the clock needs no look.
-fn is_young(identity: &Identity, scanned: SystemTime) -> bool {
-    let since_1970 = scanned.duration_since(SystemTime::UNIX_EPOCH);
-    let was_settled = settled(identity)
-        .zip(since_1970.ok())
-        .is_some_and(|(settled, scanned)| settled <= scanned);
-    !was_settled && remaining_tick(identity, SystemTime::now()).is_some()
-}
-
-/// Waits until a write would show in the timestamps.
-fn wait_out_tick(identity: &Identity) {
-    if let Some(remaining) = remaining_tick(identity, SystemTime::now()) {
-        std::thread::sleep(remaining);
-    }
-}
-
 fn index_u32(index: usize) -> u32 {
     u32::try_from(index)
         .expect("directories of sources are fewer than files, which are fewer than 2^32")
-}
-
-/// When a write would show in the timestamps, as a time since 1970.
-fn settled(identity: &Identity) -> Option<Duration> {
-    let newest = identity.mtime.max(identity.ctime);
-    let stamp = Duration::new(u64::try_from(newest.seconds()).ok()?, newest.nanoseconds());
-    stamp.checked_add(TIMESTAMP_TICK)
-}
-
-/// How long after `now` a write could still go unseen.
-fn remaining_tick(identity: &Identity, now: SystemTime) -> Option<Duration> {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    // A stamp far in the future tells nothing about ticks: it was set by hand.
-    settled(identity)?
-        .checked_sub(now)
-        .filter(|remaining| *remaining <= TIMESTAMP_TICK && !remaining.is_zero())
 }
 
 #[cfg(test)]
