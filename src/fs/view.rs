@@ -3,7 +3,7 @@
 //! Invariant: an open handle keeps its image, whatever happens to the names; an inode that the kernel may still know
 //! is answered for as long as somebody reads it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,10 @@ use std::time::SystemTime;
 
 use parking_lot::RwLock;
 
-use super::control::{self, ControlFile, ControlInodes};
+use super::control::{ControlFile, ControlInodes};
 use super::edition::{Edition, Refusal};
 use super::log_tail::LogTail;
-use super::shelf::{Answer, Published, Shelf, Shown, Token, Validators};
-use super::status::{self, MountFacts};
+use super::shelf::{Answer, Published, Shelf, Shown, Validators};
 use super::watch::Watching;
 use crate::synth::cache::BlockCache;
 use crate::synth::generation::{Generation, Image};
@@ -26,6 +25,7 @@ use crate::units::{SECTOR_SIZE, to_u64};
 
 mod bytes;
 mod listing;
+mod texts;
 
 pub use bytes::{Seek, read, readable_len, seek};
 pub use listing::DirectoryEntry;
@@ -101,7 +101,7 @@ enum Node {
 
 /// All names and what they lead to.
 struct State {
-    shelves: std::collections::BTreeMap<Arc<str>, Shelf>,
+    shelves: BTreeMap<Arc<str>, Shelf>,
     nodes: HashMap<u64, Node>,
     validators: Validators,
 }
@@ -184,7 +184,7 @@ impl View {
         Self {
             owner,
             state: RwLock::new(State {
-                shelves: std::collections::BTreeMap::new(),
+                shelves: BTreeMap::new(),
                 nodes: HashMap::new(),
                 validators: Validators::new(),
             }),
@@ -491,73 +491,6 @@ impl View {
 
     fn is_control(&self, inode: u64) -> bool {
         matches!(self.node(inode), Some(Node::File(..)))
-    }
-
-    /// A file of `.miragefs` as it is now.
-    fn text(&self, name: Option<&str>, file: ControlFile, inode: u64) -> Option<Arc<Shown>> {
-        let now = control::seconds(SystemTime::now());
-        let texts = name.and_then(|name| {
-            let state = self.state.read();
-            Some(Arc::clone(&state.shelves.get(name)?.texts))
-        });
-        let image = match (file, texts) {
-            (ControlFile::Status, _) => control::text_image(file, self.status(name)?, now),
-            (ControlFile::Log, _) => control::text_image(file, self.surroundings.log.text(), now),
-            (ControlFile::Number, _) => {
-                let number = self.state.read().shelves.get(name?)?.number;
-                control::text_image(file, format!("miragefsGeneration({number});\n"), now)
-            }
-            (ControlFile::Reload, _) => control::text_image(file, String::new(), now),
-            (ControlFile::Config, Some(texts)) => texts.config(),
-            (ControlFile::Picture(picture), Some(texts)) => texts.picture(picture),
-            (ControlFile::Config | ControlFile::Picture(_), None) => return None,
-        };
-        Some(self.text_shown(name, file, inode, image))
-    }
-
-    fn text_shown(
-        &self,
-        shelf: Option<&str>,
-        file: ControlFile,
-        inode: u64,
-        image: Arc<Image>,
-    ) -> Arc<Shown> {
-        Arc::new(Shown {
-            inode,
-            mtime: image.mtime,
-            image,
-            permissions: file.permissions(),
-            since: 0,
-            shelf: shelf.unwrap_or_default().into(),
-            token: Arc::new(Token(0)),
-        })
-    }
-
-    /// Asks for a new generation; the text has the number by which the status will tell that it was answered.
-    fn ask(&self, shelf: &str, inode: u64) -> Arc<Shown> {
-        let before = self.counters.tickets.fetch_add(1, Ordering::Relaxed);
-        let ticket = before.saturating_add(1);
-        self.wish(shelf, Wish::Reload(ticket));
-        let file = ControlFile::Reload;
-        let now = control::seconds(SystemTime::now());
-        let image = control::text_image(file, format!("{{\"ticket\": {ticket}}}\n"), now);
-        self.text_shown(Some(shelf), file, inode, image)
-    }
-
-    /// The status of a config's images, or of the whole mount; `None` if they are gone.
-    fn status(&self, shelf: Option<&str>) -> Option<String> {
-        let facts = MountFacts {
-            mountpoint: &self.surroundings.mountpoint,
-            started: self.started,
-            cache: self.surroundings.cache.as_deref(),
-            counters: &self.counters,
-            open_handles: self.handles.read().len(),
-        };
-        let state = self.state.read();
-        match shelf {
-            Some(name) => Some(status::of_shelf(state.shelves.get(name)?, &facts)),
-            None => Some(status::of_mount(state.shelves.values(), &facts)),
-        }
     }
 
     fn file_attributes(&self, shown: &Shown) -> Attributes {
