@@ -226,21 +226,28 @@ impl Watches {
     /// From now on tells a subscriber of changes of `watched`, and of nothing else; `None` if it does already.
     pub(super) fn watch(&self, id: SubscriberId, watched: &Watched) -> Option<Outcome> {
         let names: BTreeSet<PathBuf> = watched.names.iter().flat_map(|name| links(name)).collect();
-        let watched = &Watched {
-            names: names.into_iter().collect(),
-            directories: watched.directories.clone(),
-        };
-        let parents = watched.names.iter().filter_map(|name| name.parent());
-        let wanted: BTreeSet<PathBuf> = parents
-            .map(Path::to_path_buf)
-            .chain(watched.directories.iter().cloned())
-            .collect();
-        if self.subscribers.lock().has(id, watched) {
+        if self
+            .subscribers
+            .lock()
+            .has(id, &names, &watched.directories)
+        {
             return None;
         }
+        let directories: BTreeSet<PathBuf> = watched.directories.iter().cloned().collect();
+        let parents = names.iter().filter_map(|name| name.parent());
+        let wanted: BTreeSet<PathBuf> = parents
+            .map(Path::to_path_buf)
+            .chain(directories.iter().cloned())
+            .collect();
         // The watcher's thread waits for the subscribers, and the watcher for its thread: never both locks at once.
         let mut watcher = self.watcher.lock();
-        let (stale, missing) = self.subscribers.lock().prepare(id, watched, &wanted);
+        let mut subscribers = self.subscribers.lock();
+        if let Some(subscriber) = subscribers.all.get_mut(&id) {
+            subscriber.names = names;
+            subscriber.directories = directories;
+        }
+        let (stale, missing) = subscribers.prepare(id, &wanted);
+        drop(subscribers);
         let mut reason = None;
         let mut added = Vec::new();
         match &mut *watcher {
@@ -285,31 +292,24 @@ impl Watches {
 
 impl Subscribers {
     /// Whether all that a subscriber wants is watched already.
-    fn has(&self, id: SubscriberId, watched: &Watched) -> bool {
+    fn has(&self, id: SubscriberId, names: &BTreeSet<PathBuf>, directories: &[PathBuf]) -> bool {
         let Some(known) = self.all.get(&id) else {
             return false;
         };
         self.suspects.is_empty()
-            && known.names.len() == watched.names.len()
-            && watched.names.iter().all(|name| known.names.contains(name))
-            && known.directories.len() == watched.directories.len()
-            && watched
-                .directories
+            && known.names == *names
+            && known.directories.len() == directories.len()
+            && directories
                 .iter()
-                .all(|directory| known.directories.contains(directory))
+                .all(|one| known.directories.contains(one))
     }
 
-    /// Takes note of what a subscriber wants; returns the directories to be watched no more, and those to be watched.
+    /// Which directories are to be watched no more when a subscriber wants these, and which from now on.
     fn prepare(
         &mut self,
         id: SubscriberId,
-        watched: &Watched,
         wanted: &BTreeSet<PathBuf>,
     ) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        if let Some(subscriber) = self.all.get_mut(&id) {
-            subscriber.names = watched.names.iter().cloned().collect();
-            subscriber.directories = watched.directories.iter().cloned().collect();
-        }
         let suspects = std::mem::take(&mut self.suspects);
         let mut stale = Vec::new();
         let mut doubtful = Vec::new();
