@@ -67,6 +67,17 @@ impl Edition {
     }
 }
 
+impl Edition {
+    /// Names and identities of the images, those that take work among them.
+    pub fn identities(&self) -> impl Iterator<Item = (&str, &[u8; 32])> {
+        let ready = self.generation.images.iter();
+        let pending = self.generation.pending.iter();
+        ready
+            .map(|image| (image.name.as_str(), &image.identity))
+            .chain(pending.map(|image| (image.name(), image.identity())))
+    }
+}
+
 /// Why there is no new edition: a config with a mistake, or sources that cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

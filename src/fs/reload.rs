@@ -260,7 +260,8 @@ impl Keeper {
             tracing::debug!("{}{warning}", self.stage.prefix());
         }
         if !self.stage.differs(&edition, ticket.is_some()) {
-            // The view takes what changed besides the images.
+            // What was being prepared has been taken back. The view takes what changed besides the images.
+            self.drop_candidate();
             drop(self.stage.publish(edition, ticket.is_some()));
             self.reply(ticket, false, None);
             return;
@@ -296,6 +297,8 @@ impl Keeper {
             if let Some(hint) = &refusal.hint {
                 tracing::error!("{}hint: {hint}", self.stage.prefix());
             }
+            // What was being prepared is not what config and sources come to any more.
+            self.drop_candidate();
             self.stage.refuse(refusal.clone());
             trouble.told = Some(refusal.clone());
         }
@@ -427,7 +430,7 @@ impl Keeper {
     /// Goes on preparing a candidate that has the same images as `edition`, which is given back otherwise.
     fn join_candidate(&mut self, edition: Edition, ticket: Option<u64>) -> Option<Edition> {
         let same =
-            |candidate: &&mut Candidate| identities(&candidate.edition) == identities(&edition);
+            |candidate: &&mut Candidate| candidate.edition.identities().eq(edition.identities());
         let Some(candidate) = self.state.candidate.as_mut().filter(same) else {
             return Some(edition);
         };
@@ -454,16 +457,6 @@ impl Keeper {
             image.progress().stop();
         }
     }
-}
-
-/// The images of an edition, those that take work among them.
-fn identities(edition: &Edition) -> Vec<(&str, &[u8; 32])> {
-    let ready = edition.generation.images.iter();
-    let pending = edition.generation.pending.iter();
-    ready
-        .map(|image| (image.name.as_str(), &image.identity))
-        .chain(pending.map(|image| (image.name(), image.identity())))
-        .collect()
 }
 
 fn later(from: Instant, time: Duration) -> Instant {

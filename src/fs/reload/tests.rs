@@ -276,6 +276,22 @@ fn what_is_being_prepared_is_not_begun_anew() {
 }
 
 #[test]
+fn what_was_taken_back_is_not_shown() {
+    let scene = Scene::new(true);
+    *scene.state.lock() = State::Slow(5);
+    scene.reload(1);
+    thread::sleep(Duration::from_millis(300));
+    *scene.state.lock() = State::Ready(1);
+    scene.reload(2);
+    assert!(matches!(scene.next(), Told::Answered(answer) if !answer.is_new));
+    // Longer than the preparation takes.
+    thread::sleep(Duration::from_secs(2));
+    let later: Vec<Told> = scene.told.try_iter().collect();
+    let is_shown = |told: &Told| matches!(told, Told::Published(_));
+    assert!(!later.iter().any(is_shown), "{later:?}");
+}
+
+#[test]
 fn who_waits_for_all_images_sees_the_old_ones_until_then() {
     let scene = Scene::new(true);
     *scene.state.lock() = State::Pending(5, Ok(()));
