@@ -150,6 +150,22 @@ pub(super) fn plan(
     })
 }
 
+/// The first of `places` that a file at `path` would lie in or below; none if its directory is not there, which writing it
+/// tells better.
+pub(super) fn place_around<'a>(
+    path: &Path,
+    mut places: impl Iterator<Item = &'a Path>,
+) -> Option<&'a Path> {
+    let parent = path.parent();
+    let directory = parent.filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).canonicalize().ok()?;
+    places.find(|place| {
+        place
+            .canonicalize()
+            .is_ok_and(|place| directory.starts_with(place))
+    })
+}
+
 /// Where indexes are kept: `$XDG_CACHE_HOME/miragefs`, without that variable /var/cache for root and `~/.cache` for others;
 /// `None` if there is no home.
 fn cache_directory() -> Option<PathBuf> {

@@ -74,15 +74,8 @@ fn targets(args: &MapArgs) -> Result<Option<Vec<(PathBuf, MapFormat)>>, CliError
 
 /// A picture inside a source would become part of the next one.
 fn check_apart(path: &Path, loaded: &LoadedPlan) -> Result<(), CliError> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let Ok(directory) = directory.unwrap_or(Path::new(".")).canonicalize() else {
-        // Writing says what is wrong.
-        return Ok(());
-    };
     let sources = loaded.sources();
-    match sources.iter().find(|source| directory.starts_with(source)) {
+    match load::place_around(path, sources.iter().map(PathBuf::as_path)) {
         None => Ok(()),
         Some(source) => {
             let message = format!(

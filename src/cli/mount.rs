@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::error::{CliError, ErrorKind};
 use super::image;
-use super::load::LoadOptions;
+use super::load::{self, LoadOptions};
 use super::log::Log;
 use super::output::{self, Warning};
 use super::planner::{ConfigDirectory, ConfigPlanner};
@@ -360,19 +360,8 @@ fn load(config: &Path, asked: &LoadOptions) -> Result<Loaded, CliError> {
 
 /// A log inside the mount point would be hidden, and one inside a source would become part of an image.
 fn check_log(log: &Path, mountpoint: &Path, sources: &[PathBuf]) -> Result<(), CliError> {
-    let directory = log.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let Ok(directory) = directory.unwrap_or(Path::new(".")).canonicalize() else {
-        // Opening it says what is wrong.
-        return Ok(());
-    };
-    let within = |place: &Path| {
-        place
-            .canonicalize()
-            .is_ok_and(|place| directory.starts_with(place))
-    };
-    let found = std::iter::once(mountpoint)
-        .chain(sources.iter().map(PathBuf::as_path))
-        .find(|place| within(place));
+    let places = std::iter::once(mountpoint).chain(sources.iter().map(PathBuf::as_path));
+    let found = load::place_around(log, places);
     match found {
         None => Ok(()),
         Some(place) => {

@@ -11,11 +11,7 @@ use super::error::{CliError, ErrorKind};
 /// # Errors
 /// A full disk, for example.
 pub fn print(text: &str) -> Result<(), CliError> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match try_print(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::new(
             ErrorKind::Runtime,
             "standard output cannot be written",
@@ -23,6 +19,16 @@ pub fn print(text: &str) -> Result<(), CliError> {
         .with_source(error)),
         _ => Ok(()),
     }
+}
+
+/// Writes `text` to stdout as it is.
+///
+/// # Errors
+/// The host's, a closed pipe among them.
+pub fn try_print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// `value` as JSON for people, with a newline at the end.

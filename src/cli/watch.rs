@@ -1,7 +1,7 @@
 //! `miragefs watch`: what each save changes, without a mount.
 
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -54,6 +54,7 @@ pub(super) fn watch(args: &WatchArgs) -> Result<(), CliError> {
     let mut planner = ConfigPlanner::new(&args.config, options, None);
     let (loaded, edition) = planner.first()?;
     output::warn(&loaded.warnings);
+    let (sender, events) = mpsc::channel();
     let stage = Printer {
         json: args.json,
         latest: planner.latest(),
@@ -62,10 +63,12 @@ pub(super) fn watch(args: &WatchArgs) -> Result<(), CliError> {
             pieces: None,
             identities: Vec::new(),
             before: None,
+            preparing: Vec::new(),
         }),
+        end: Mutex::new(sender.clone()),
     };
     let work = stage.publish(edition, false).unwrap_or_default();
-    reload::follow(Box::new(planner), Arc::new(stage), mpsc::channel(), work);
+    reload::follow(Box::new(planner), Arc::new(stage), (sender, events), work);
     Ok(())
 }
 
@@ -77,6 +80,8 @@ struct Shown {
     identities: Vec<(String, [u8; 32])>,
     /// The generation before, for images that are ready later.
     before: Option<Pieces>,
+    /// Images that are being prepared.
+    preparing: Vec<Arc<PendingImage>>,
 }
 
 /// Prints what changes.
@@ -84,6 +89,8 @@ struct Printer {
     json: bool,
     latest: Latest,
     shown: Mutex<Shown>,
+    /// Ends the watch.
+    end: Mutex<Sender<reload::Event>>,
 }
 
 impl Printer {
@@ -93,18 +100,41 @@ impl Printer {
         } else {
             Ok(text.to_owned())
         };
-        // Whoever closed the pipe has seen enough; the next write ends us.
-        drop(output::print(&told.unwrap_or_default()));
+        // Whoever closed the pipe has seen enough.
+        if output::try_print(&told.unwrap_or_default()).is_err() {
+            drop(self.end.lock().send(reload::Event::Stop));
+        }
     }
 }
 
+/// What is shown of an edition, to be compared with the next.
 fn identities(edition: &Edition) -> Vec<(String, [u8; 32])> {
-    let ready = edition.generation.images.iter();
-    let pending = edition.generation.pending.iter();
-    ready
-        .map(|image| (image.name.clone(), image.identity))
-        .chain(pending.map(|image| (image.name().to_owned(), *image.identity())))
+    let all = edition.identities();
+    all.map(|(name, identity)| (name.to_owned(), *identity))
         .collect()
+}
+
+impl Shown {
+    /// What of the images that take work is to be begun, and what to be ended: an image that is being prepared goes on.
+    fn work(&mut self, pending: Vec<Arc<PendingImage>>) -> Work {
+        let same = |one: &Arc<PendingImage>, other: &Arc<PendingImage>| {
+            one.name() == other.name() && one.identity() == other.identity()
+        };
+        let mut work = Work::default();
+        let before = std::mem::take(&mut self.preparing);
+        for image in pending {
+            match before.iter().find(|old| same(old, &image)) {
+                Some(old) => self.preparing.push(Arc::clone(old)),
+                None => {
+                    self.preparing.push(Arc::clone(&image));
+                    work.new.push(image);
+                }
+            }
+        }
+        let is_kept = |old: &Arc<PendingImage>| self.preparing.iter().any(|new| same(old, new));
+        work.obsolete = before.into_iter().filter(|old| !is_kept(old)).collect();
+        work
+    }
 }
 
 impl Stage for Printer {
@@ -141,14 +171,12 @@ impl Stage for Printer {
             format!("generation {generation}: {}\n", names.join(", "))
         };
         shown.before = shown.pieces.replace(pieces);
+        let work = shown.work(edition.generation.pending);
         drop(shown);
         let text = format!("{heading}{}", diff_text::text(&diff));
         let diff = &diff;
         self.tell(&Event::Generation { generation, diff }, &text);
-        Some(Work {
-            new: edition.generation.pending,
-            obsolete: Vec::new(),
-        })
+        Some(work)
     }
 
     fn complete(&self, image: &PendingImage, result: Result<&[Arc<Image>], String>) -> bool {
@@ -164,6 +192,9 @@ impl Stage for Printer {
             return false;
         }
         let generation = shown.generation;
+        shown
+            .preparing
+            .retain(|one| !std::ptr::eq(Arc::as_ptr(one), image));
         let old: Vec<Arc<Image>> = shown
             .before
             .iter()
