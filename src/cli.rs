@@ -29,10 +29,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::error::{CliError, ErrorKind};
 pub use self::mount::MountPlan;
+use crate::fs::view::FileMode;
 use crate::units::{SECTOR_SIZE, parse_size};
 
 /// The default of `--cache-size`.
 const CACHE_SIZE_DEFAULT: &str = "32MiB";
+
+/// The default of `--file-mode`.
+const FILE_MODE_DEFAULT: &str = "0444";
 
 /// Workers beyond this only cost memory.
 const THREADS_MAX: u64 = 256;
@@ -72,6 +76,9 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Write a commented starter config
     Init(InitArgs),
+    /// How a mount that gave up its privileges has itself taken away
+    #[command(hide = true)]
+    Unmounter,
     /// What mount(8) and /etc/fstab call: `miragefs CONFIG MOUNTPOINT -o …`.
     #[command(skip)]
     MountHelper(HelperArgs),
@@ -93,6 +100,13 @@ pub struct MountArgs {
     /// Memory for computed blocks, bookkeeping included
     #[arg(long, value_name = "SIZE", default_value = CACHE_SIZE_DEFAULT, value_parser = parse_size)]
     pub cache_size: u64,
+    /// What the kernel keeps of what was read: `keep` all pages while there is memory, `direct` none, which is faster for
+    /// mounts that are only copied from
+    #[arg(long, value_enum, default_value_t = CacheMode::Keep)]
+    pub cache: CacheMode,
+    /// Permission bits of the images, in octal: 0444, or fewer
+    #[arg(long, value_name = "MODE", default_value = FILE_MODE_DEFAULT, value_parser = parse_file_mode)]
+    pub file_mode: FileMode,
     /// Worker threads [default: one per CPU, 2 to 8]
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<usize>,
@@ -111,6 +125,15 @@ pub struct MountArgs {
     /// Say `ready` on stdout, then leave the terminal: how a background mount starts itself
     #[arg(long, hide = true, requires = "foreground")]
     pub readiness_pipe: bool,
+}
+
+/// What the kernel keeps of what was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CacheMode {
+    /// Pages stay as long as there is memory
+    Keep,
+    /// Every read is asked of the daemon
+    Direct,
 }
 
 /// `miragefs unmount`.
@@ -279,6 +302,13 @@ fn parse_threads(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{text}`: expected a number from 1 to {THREADS_MAX}"))
 }
 
+fn parse_file_mode(text: &str) -> Result<FileMode, String> {
+    u16::from_str_radix(text, 8)
+        .ok()
+        .and_then(FileMode::new)
+        .ok_or_else(|| format!("`{text}`: expected 0400, 0440 or 0444: images are read-only"))
+}
+
 fn parse_offset(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("lba:") {
         Some(lba) => lba
@@ -352,6 +382,7 @@ pub fn run(command: Command) -> Result<u8, CliError> {
         Command::Map(args) => map::map(&args).map(|()| 0),
         Command::Export(args) => export::export(&args).map(|()| 0),
         Command::Explain(args) => explain::explain(&args).map(|()| 0),
+        Command::Unmounter => unmount::serve().map(|()| 0),
         Command::Init(args) => init::init(&args).map(|()| 0),
     }
 }

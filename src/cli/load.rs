@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::thread::CapabilitySet;
+
 use super::error::{CliError, ErrorKind};
 use super::output::Warning;
 use super::{CACHE_SIZE_DEFAULT, progress};
-use crate::config::spec::Spec;
+use crate::config::spec::{CopySpec, Spec};
 use crate::config::{self, Loaded};
 use crate::synth::cache::BlockCache;
 use crate::synth::generation::{self, PlanOptions, Planned};
@@ -52,6 +54,8 @@ pub(super) struct LoadOptions {
     pub(super) mountpoint: Option<PathBuf>,
     /// Whether somebody at the terminal waits for it.
     pub(super) is_awaited: bool,
+    /// Whether `trusted.*` attributes could be read at first, if that may have been given up since.
+    pub(super) may_read_trusted: Option<bool>,
 }
 
 impl LoadOptions {
@@ -63,6 +67,7 @@ impl LoadOptions {
             skip_unreadable,
             mountpoint: None,
             is_awaited: true,
+            may_read_trusted: None,
         }
     }
 }
@@ -181,6 +186,35 @@ fn cache_directory() -> Option<PathBuf> {
         Some(absolute("HOME")?.join(".cache"))
     })?;
     Some(base.join("miragefs"))
+}
+
+/// That directory, made if only it is missing; `None` if it lies inside one of `places`.
+pub(super) fn made_cache_directory<'a>(
+    mut places: impl Iterator<Item = &'a Path>,
+) -> Option<PathBuf> {
+    let directory = cache_directory()?;
+    let above = directory.parent()?.canonicalize().ok()?;
+    if places.any(|place| above.starts_with(place)) {
+        return None;
+    }
+    // Without it nothing is kept, which whoever keeps something will tell.
+    drop(std::fs::create_dir(&directory));
+    Some(directory)
+}
+
+/// Whether a config wants `trusted.*` attributes of its sources.
+pub(super) fn wants_trusted(spec: &Spec) -> bool {
+    let mut copies = spec
+        .partitions
+        .iter()
+        .flat_map(|partition| &partition.copies);
+    copies.any(CopySpec::wants_trusted)
+}
+
+/// Whether this thread may read `trusted.*` attributes: without that they are not even listed.
+pub(super) fn may_read_trusted() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// The mount point or the source that `directory` lies in. The mount would hide what is kept, and a source would change

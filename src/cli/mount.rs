@@ -7,17 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use clap::ValueEnum;
+
 use super::error::{CliError, ErrorKind};
 use super::image;
-use super::load::{self, LoadOptions};
+use super::load::{self, LoadOptions, LoadedPlan};
 use super::log::Log;
 use super::output::{self, Warning};
 use super::planner::{ConfigDirectory, ConfigPlanner};
-use super::{CACHE_SIZE_DEFAULT, HelperArgs, MountArgs, parse_threads};
+use super::{CACHE_SIZE_DEFAULT, CacheMode, HelperArgs, MountArgs, parse_file_mode, parse_threads};
+use crate::fs::confine::Confinement;
 use crate::fs::keepers::Machine;
 use crate::fs::mount::{self, Exhibits, MountError, MountOptions};
 use crate::fs::mountpoint::MountpointError;
-use crate::fs::view::{self, Surroundings};
+use crate::fs::view::{self, FileMode, Surroundings};
 use crate::synth::cache::BlockCache;
 use crate::units::parse_size;
 
@@ -55,10 +58,12 @@ const IGNORED_OPTIONS: [&str; 26] = [
 ];
 
 /// Mount options that mean what the long option of the same name means.
-const OWN_OPTIONS: [&str; 7] = [
+const OWN_OPTIONS: [&str; 9] = [
     "foreground",
     "allow-other",
     "cache-size",
+    "cache",
+    "file-mode",
     "threads",
     "wait",
     "log",
@@ -73,6 +78,8 @@ pub struct MountPlan {
     foreground: bool,
     allow_other: bool,
     cache_size: u64,
+    cache: CacheMode,
+    file_mode: FileMode,
     threads: Option<usize>,
     wait: bool,
     log: Option<PathBuf>,
@@ -92,6 +99,8 @@ impl MountPlan {
             foreground: args.foreground,
             allow_other: args.allow_other,
             cache_size: args.cache_size,
+            cache: args.cache,
+            file_mode: args.file_mode,
             threads: args.threads,
             wait: args.wait,
             log: args.log,
@@ -113,6 +122,8 @@ impl MountPlan {
             foreground: false,
             allow_other: false,
             cache_size: parse_size(CACHE_SIZE_DEFAULT).expect("the default is a size"),
+            cache: CacheMode::Keep,
+            file_mode: FileMode::default(),
             threads: None,
             wait: false,
             log: None,
@@ -156,6 +167,17 @@ impl MountPlan {
                     CliError::new(ErrorKind::Usage, format!("-o {name}: {error}"))
                 })?;
             }
+            "cache" => {
+                self.cache = CacheMode::from_str(required(name, value)?, false).map_err(|_| {
+                    let message = format!("-o {name}: expected `keep` or `direct`");
+                    CliError::new(ErrorKind::Usage, message)
+                })?;
+            }
+            "file-mode" => {
+                self.file_mode = parse_file_mode(required(name, value)?).map_err(|message| {
+                    CliError::new(ErrorKind::Usage, format!("-o {name}: {message}"))
+                })?;
+            }
             "threads" => {
                 let threads = parse_threads(required(name, value)?).map_err(|message| {
                     CliError::new(ErrorKind::Usage, format!("-o {name}: {message}"))
@@ -176,6 +198,11 @@ impl MountPlan {
             "--readiness-pipe".into(),
         ];
         args.extend(["--cache-size".into(), self.cache_size.to_string().into()]);
+        if self.cache == CacheMode::Direct {
+            args.push("--cache=direct".into());
+        }
+        let file_mode = format!("--file-mode={:04o}", self.file_mode.bits());
+        args.push(file_mode.into());
         if let Some(threads) = self.threads {
             args.extend(["--threads".into(), threads.to_string().into()]);
         }
@@ -248,14 +275,15 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
         // One that is not there is found out later, with a better message.
         mountpoint: plan.mountpoint.canonicalize().ok(),
         is_awaited: false,
+        may_read_trusted: Some(load::may_read_trusted()),
     };
     let Loaded {
         exhibits,
-        warnings,
-        sources,
+        mut warnings,
+        found,
     } = load(&plan.config, &asked)?;
     if let Some(log) = &plan.log {
-        check_log(log, &plan.mountpoint, &sources)?;
+        check_log(log, &plan.mountpoint, &found.sources)?;
     }
     let log = Log::start(plan.log.as_deref())?;
     if plan.readiness_pipe {
@@ -270,19 +298,23 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
             tracing::debug!("the end of the parent will not be noticed: {error}");
         }
     }
+    warnings.extend(closed_files(plan, &found));
     output::warn(&warnings);
     let options = MountOptions {
         mountpoint: plan.mountpoint.clone(),
         source_name: std::path::absolute(&plan.config).unwrap_or_default().into(),
-        source_directories: sources,
+        source_directories: found.sources.clone(),
         allow_other: plan.allow_other,
         wait: plan.wait,
+        direct: plan.cache == CacheMode::Direct,
         threads: plan.threads,
+        confinement: Some(confinement(&asked, &found)?),
     };
     let surroundings = Surroundings {
         log: log.tail(),
         cache: Some(asked.cache),
         mountpoint: asked.mountpoint.unwrap_or_default(),
+        file_mode: plan.file_mode,
     };
     let on_ready = || {
         if plan.readiness_pipe {
@@ -298,7 +330,56 @@ fn serve(plan: &MountPlan) -> Result<(), CliError> {
 struct Loaded {
     exhibits: Exhibits,
     warnings: Vec<Warning>,
+    found: Found,
+}
+
+/// What the plans of all configs read.
+#[derive(Debug, Default)]
+struct Found {
     sources: Vec<PathBuf>,
+    /// Source files that some users of the host may not read.
+    closed_files: u64,
+    /// Whether `trusted.*` attributes are among what is wanted.
+    trusted: bool,
+}
+
+impl Found {
+    fn add(&mut self, loaded: &LoadedPlan) {
+        self.sources.extend(loaded.sources());
+        let file_systems = loaded.planned.file_systems.iter().flatten();
+        let closed: u64 = file_systems.map(|one| one.closed_file_count()).sum();
+        self.closed_files = self.closed_files.saturating_add(closed);
+        self.trusted |= load::wants_trusted(&loaded.spec);
+    }
+}
+
+/// Whoever reads an image reads the sources with the daemon's rights.
+fn closed_files(plan: &MountPlan, found: &Found) -> Option<Warning> {
+    let is_open = plan.allow_other && plan.file_mode.bits() & 0o044 != 0;
+    (is_open && found.closed_files > 0).then(|| Warning {
+        message: format!(
+            "{} source files are not readable by all users of this host, but become so through the images",
+            found.closed_files
+        ),
+        hint: Some(
+            "mount without --allow-other, or with --file-mode=0440 for the group alone".to_owned(),
+        ),
+    })
+}
+
+/// What the daemon gives up once it is mounted.
+fn confinement(asked: &LoadOptions, found: &Found) -> Result<Confinement, CliError> {
+    let program = std::env::current_exe().map_err(|source| {
+        CliError::new(ErrorKind::Runtime, "this program cannot be found again").with_source(source)
+    })?;
+    let places = asked.mountpoint.iter().chain(&found.sources);
+    Ok(Confinement {
+        unmounter: vec![program.into(), "unmounter".into()],
+        writable: load::made_cache_directory(places.map(PathBuf::as_path))
+            .into_iter()
+            .collect(),
+        reads_trusted: found.trusted,
+    })
 }
 
 /// Plans the config, or every config of a directory. Of those, one with mistakes is a warning.
@@ -306,7 +387,8 @@ fn load(config: &Path, asked: &LoadOptions) -> Result<Loaded, CliError> {
     if !config.is_dir() {
         let mut planner = ConfigPlanner::new(config, asked.clone(), asked.mountpoint.clone());
         let (loaded, edition) = planner.first()?;
-        let sources = loaded.sources();
+        let mut found = Found::default();
+        found.add(&loaded);
         let machine = Machine {
             name: view::ONLY.to_owned(),
             config: std::path::absolute(config).unwrap_or_else(|_| config.to_path_buf()),
@@ -316,7 +398,7 @@ fn load(config: &Path, asked: &LoadOptions) -> Result<Loaded, CliError> {
         return Ok(Loaded {
             exhibits: Exhibits::One(machine),
             warnings: loaded.warnings,
-            sources,
+            found,
         });
     }
     let directory = ConfigDirectory::new(config, asked.clone());
@@ -328,11 +410,11 @@ fn load(config: &Path, asked: &LoadOptions) -> Result<Loaded, CliError> {
         CliError::new(ErrorKind::Config, message).with_source(error)
     })?;
     let mut machines = Vec::with_capacity(planned.len());
-    let (mut warnings, mut sources) = (Vec::new(), Vec::new());
+    let (mut warnings, mut found) = (Vec::new(), Found::default());
     for (machine, loaded) in planned {
         match loaded {
             Ok(loaded) => {
-                sources.extend(loaded.sources());
+                found.add(&loaded);
                 warnings.extend(loaded.warnings);
             }
             Err(error) => warnings.extend(error.all().map(|error| Warning {
@@ -354,7 +436,7 @@ fn load(config: &Path, asked: &LoadOptions) -> Result<Loaded, CliError> {
             directory: Box::new(directory),
         },
         warnings,
-        sources,
+        found,
     })
 }
 

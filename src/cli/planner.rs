@@ -138,6 +138,18 @@ impl Planner for ConfigPlanner {
                 })?;
             }
         }
+        if load::wants_trusted(&loaded.spec)
+            && self.options.may_read_trusted == Some(true)
+            && !load::may_read_trusted()
+        {
+            return Err(Refusal {
+                errors: vec![
+                    "xattrs: trusted.* is new, and this mount gave up the right to read it"
+                        .to_owned(),
+                ],
+                hint: Some("unmount, and mount again".to_owned()),
+            });
+        }
         let planned =
             load::plan(loaded, &self.options, &mut self.memory).map_err(|error| refusal(&error))?;
         Ok(self.edition(&planned))

@@ -1,8 +1,11 @@
 //! `miragefs unmount`.
 
+use std::io;
+
 use super::UnmountArgs;
 use super::error::{CliError, ErrorKind};
 use crate::fs::mountpoint::{self, UnmountError};
+use crate::fs::unmounter;
 
 /// Takes the mount away.
 ///
@@ -10,6 +13,16 @@ use crate::fs::mountpoint::{self, UnmountError};
 /// What is mounted there is not ours, or the kernel refused.
 pub(super) fn unmount(args: &UnmountArgs) -> Result<(), CliError> {
     mountpoint::unmount(&args.mountpoint, args.now).map_err(|error| to_cli_error(&error))
+}
+
+/// Takes mounts away for a daemon, as it asks on stdin, until that is closed.
+///
+/// # Errors
+/// The pipes broke.
+pub(super) fn serve() -> Result<(), CliError> {
+    unmounter::serve(io::stdin().lock(), io::stdout().lock()).map_err(|source| {
+        CliError::new(ErrorKind::Runtime, "requests cannot be served").with_source(source)
+    })
 }
 
 fn to_cli_error(error: &UnmountError) -> CliError {

@@ -332,6 +332,21 @@ pub struct CopySpec {
     pub location: Location,
 }
 
+impl CopySpec {
+    /// Whether attributes of the class `trusted` may be among those that are taken; only `CAP_SYS_ADMIN` may read them
+    /// (xattr(7)).
+    #[must_use]
+    pub fn wants_trusted(&self) -> bool {
+        const CLASS: &str = "trusted.";
+        self.xattrs.iter().any(|pattern| {
+            pattern.starts_with(CLASS)
+                || pattern
+                    .strip_suffix('*')
+                    .is_some_and(|beginning| CLASS.starts_with(beginning))
+        })
+    }
+}
+
 /// `sparse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sparse {

@@ -59,14 +59,17 @@ thread_local! {
 /// A [`View`] as fuser wants it.
 pub(super) struct Adapter {
     view: Arc<View>,
+    /// Whether the kernel keeps no pages of the images.
+    direct: bool,
     /// Handles that the kernel caches for and that no slow read was asked of yet.
     untried: Arc<Mutex<HashSet<u64>>>,
 }
 
 impl Adapter {
-    pub(super) fn new(view: Arc<View>) -> Self {
+    pub(super) fn new(view: Arc<View>, direct: bool) -> Self {
         Self {
             view,
+            direct,
             untried: Arc::default(),
         }
     }
@@ -290,12 +293,13 @@ impl Filesystem for Adapter {
         }
         let view = Arc::clone(&self.view);
         let untried = Arc::clone(&self.untried);
+        let direct = self.direct || is_direct(flags);
         let answer = move || {
             let Some(handle) = view.open(ino.0) else {
                 return reply.error(Errno::ESTALE);
             };
             let mut answer = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-            if is_direct(flags) || view.is_volatile(ino.0) {
+            if direct || view.is_volatile(ino.0) {
                 answer |= FopenFlags::FOPEN_DIRECT_IO;
             } else {
                 untried.lock().insert(handle);

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::adapter::Adapter;
+use super::confine::Confinement;
 use super::connection;
 use super::edition::Planner;
 use super::keepers::{self, Forget, Keepers, Machine, Machines};
@@ -23,6 +24,7 @@ use super::mountpoint::{
 };
 use super::pending::PreparationFailed;
 use super::shelf::Work;
+use super::unmounter::Unmounter;
 use super::view::{Owner, Surroundings, View};
 use crate::synth::generation::Generation;
 
@@ -45,8 +47,12 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Whether the mount is ready only once every image can be read.
     pub wait: bool,
+    /// Whether reads pass the kernel's page cache.
+    pub direct: bool,
     /// Worker threads, at least 1; `None` is one per CPU, within 2 to 8.
     pub threads: Option<usize>,
+    /// What the process gives up once it is mounted; `None` for nothing.
+    pub confinement: Option<Confinement>,
 }
 
 impl MountOptions {
@@ -92,6 +98,14 @@ pub enum MountError {
     Interrupted {
         /// The mount point.
         path: PathBuf,
+    },
+    /// What is to be given up cannot be.
+    #[error("{}: the daemon cannot be confined", path.display())]
+    Confinement {
+        /// The mount point.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// Signals cannot be received.
     #[error("signal handlers cannot be installed")]
@@ -141,9 +155,21 @@ impl Exhibits {
 
 /// A mount that is being served.
 pub struct Mounted {
+    place: Arc<Place>,
+    session: Workers,
+}
+
+/// Where a mount is, and who may take it away.
+struct Place {
     path: PathBuf,
     device: Device,
-    session: Workers,
+    unmounter: Unmounter,
+}
+
+impl Place {
+    fn detach(&self) -> Result<(), UnmountError> {
+        self.unmounter.detach(&self.path, self.device)
+    }
 }
 
 /// Tells the kernel of a session what to forget.
@@ -181,20 +207,35 @@ impl Mounted {
             path: path.clone(),
             source,
         };
+        let unmounter = start_unmounter(&path, options.confinement.as_ref())?;
         let device_fd =
             connection::open(&path, options.source_name(), options.allow_other).map_err(refused)?;
-        match start(Adapter::new(Arc::clone(view)), device_fd, &path, options) {
+        let adapter = Adapter::new(Arc::clone(view), options.direct);
+        let started = shake_hands(adapter, device_fd, &path, options)
+            .map_err(refused)
+            .and_then(|(device, session)| {
+                confine(&path, options.confinement.as_ref())?;
+                let kernel = Kernel(session.notifier());
+                let thread = thread::Builder::new()
+                    .name("fuse".to_owned())
+                    .spawn(move || session.run())
+                    .map_err(refused)?;
+                Ok((device, thread, kernel))
+            });
+        match started {
             Ok((device, session, kernel)) => {
-                let mounted = Self {
+                let place = Arc::new(Place {
                     path,
                     device,
-                    session,
-                };
-                Ok((mounted, kernel))
+                    unmounter,
+                });
+                Ok((Self { place, session }, kernel))
             }
-            Err(source) => {
-                drop(mountpoint::detach(&path));
-                Err(MountError::Refused { path, source })
+            Err(error) => {
+                if let Ok(Some(mount)) = find_mount(&path) {
+                    drop(unmounter.detach(&path, mount.device));
+                }
+                Err(error)
             }
         }
     }
@@ -202,7 +243,7 @@ impl Mounted {
     /// The mount point without symlinks.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
     }
 
     /// Takes the name away; files that are open are served until they are closed. Does nothing if the mount is gone.
@@ -210,7 +251,7 @@ impl Mounted {
     /// # Errors
     /// [`UnmountError`], if the mount table cannot be read or the kernel refused.
     pub fn detach(&self) -> Result<(), UnmountError> {
-        detach_device(&self.path, self.device)
+        self.place.detach()
     }
 
     /// Waits until the last reader is gone after the mount was taken away, by us or by others.
@@ -218,20 +259,49 @@ impl Mounted {
     /// # Errors
     /// [`MountError::Session`] if the connection to the kernel broke; the mount is gone then too.
     pub fn wait(self) -> Result<(), MountError> {
-        let Self {
-            path,
-            device,
-            session,
-        } = self;
+        let Self { place, session } = self;
         let Err(source) = join(session) else {
             // The kernel has let go of it. Its device number may be another mount's by now, on the same path even, so
             // nothing may be taken away any more.
             return Ok(());
         };
         // After a failure the mount may still be there, served by nobody.
-        detach_device(&path, device)?;
+        place.detach()?;
+        let path = place.path.clone();
         Err(MountError::Session { path, source })
     }
+}
+
+/// The process that takes the mount away later, if this one will not be allowed to.
+fn start_unmounter(
+    path: &Path,
+    confinement: Option<&Confinement>,
+) -> Result<Unmounter, MountError> {
+    let Some(confinement) = confinement else {
+        return Ok(Unmounter::Ourselves);
+    };
+    Unmounter::start(&confinement.unmounter).map_err(|source| MountError::Confinement {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn confine(path: &Path, confinement: Option<&Confinement>) -> Result<(), MountError> {
+    let Some(confinement) = confinement else {
+        return Ok(());
+    };
+    let confined = confinement
+        .apply()
+        .map_err(|source| MountError::Confinement {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    if confined.is_read_only() {
+        tracing::info!("{}: confined: {confined}", path.display());
+    } else {
+        tracing::warn!("{}: confined only in part: {confined}", path.display());
+    }
+    Ok(())
 }
 
 fn join(session: Workers) -> io::Result<()> {
@@ -244,24 +314,13 @@ fn join(session: Workers) -> io::Result<()> {
     }
 }
 
-fn detach_device(path: &Path, device: Device) -> Result<(), UnmountError> {
-    let mount = find_mount(path).map_err(|source| UnmountError::Host {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    match mount {
-        Some(mount) if mount.device == device => mountpoint::detach(path),
-        _ => Ok(()),
-    }
-}
-
-/// Shakes hands with the kernel and starts the workers.
-fn start(
+/// Shakes hands with the kernel; no worker runs yet.
+fn shake_hands(
     adapter: Adapter,
     device_fd: OwnedFd,
     path: &Path,
     options: &MountOptions,
-) -> io::Result<(Device, Workers, Kernel)> {
+) -> io::Result<(Device, Session<Adapter>)> {
     let acl = if options.allow_other {
         SessionACL::All
     } else {
@@ -274,11 +333,7 @@ fn start(
     if let Err(error) = mountpoint::raise_read_ahead(mount.device, READ_AHEAD_KIB) {
         tracing::debug!("{}: read-ahead stays as it is: {error}", path.display());
     }
-    let kernel = Kernel(session.notifier());
-    let thread = thread::Builder::new()
-        .name("fuse".to_owned())
-        .spawn(move || session.run())?;
-    Ok((mount.device, thread, kernel))
+    Ok((mount.device, session))
 }
 
 /// One worker per CPU: at least two, so that one slow read does not stop all others.
@@ -309,7 +364,7 @@ pub fn run(
 ) -> Result<(), MountError> {
     let (sender, events) = mpsc::channel();
     // Installed before the mount exists, so that no signal can leave it behind.
-    let signals = forward_signals(sender.clone()).map_err(MountError::Signals)?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(MountError::Signals)?;
     let view = Arc::new(exhibits.view(owner(), surroundings));
     let (machines, directory) = exhibits.into_parts();
     let shown: Vec<_> = machines
@@ -323,7 +378,9 @@ pub fn run(
         })
         .collect();
     let (mounted, kernel) = Mounted::serve(&view, options)?;
-    let (path, device) = (mounted.path.clone(), mounted.device);
+    let place = Arc::clone(&mounted.place);
+    // On a thread that is confined like all others.
+    let signals = forward_signals(signals, sender.clone()).map_err(MountError::Signals)?;
     let waiter = {
         let sender = sender.clone();
         thread::spawn(move || {
@@ -333,8 +390,7 @@ pub fn run(
     };
     let keepers = Keepers::new(view, Arc::new(kernel), options.wait);
     let mut serving = Serving {
-        path: &path,
-        device,
+        place: &place,
         keepers: &keepers,
         detached: false,
         preparing: 0,
@@ -352,7 +408,7 @@ pub fn run(
     signals.close();
     // It sent its result and is about to end.
     drop(waiter.join());
-    tracing::info!("{}: unmounted", path.display());
+    tracing::info!("{}: unmounted", place.path.display());
     Ok(())
 }
 
@@ -375,8 +431,7 @@ enum End {
 
 /// A mount between its first request and its last.
 struct Serving<'a, R> {
-    path: &'a Path,
-    device: Device,
+    place: &'a Place,
     keepers: &'a Keepers,
     detached: bool,
     /// Configs whose first images are being prepared.
@@ -409,8 +464,8 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
             kept = kept.and(self.keepers.oversee(directory));
         }
         if let Err(source) = kept {
-            detach_device(self.path, self.device)?;
-            let path = self.path.to_path_buf();
+            self.place.detach()?;
+            let path = self.place.path.clone();
             return Err(MountError::Refused { path, source });
         }
         Ok(())
@@ -422,11 +477,11 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
             return Ok(());
         };
         let told = on_ready();
-        tracing::info!("{}: mounted", self.path.display());
+        tracing::info!("{}: mounted", self.place.path.display());
         if let Err(source) = told {
-            detach_device(self.path, self.device)?;
+            self.place.detach()?;
             return Err(MountError::Ready {
-                path: self.path.to_path_buf(),
+                path: self.place.path.clone(),
                 source,
             });
         }
@@ -437,7 +492,7 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
         loop {
             match events.recv() {
                 Ok(Event::Ended(result)) if self.on_ready.is_some() => {
-                    let path = self.path.to_path_buf();
+                    let path = self.place.path.clone();
                     return result.and(Err(MountError::Interrupted { path }));
                 }
                 Ok(Event::Ended(result)) => return result.map(|()| End::Served),
@@ -449,7 +504,7 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                     }
                 }
                 Ok(Event::Prepared(Err(error))) if self.on_ready.is_some() => {
-                    detach_device(self.path, self.device)?;
+                    self.place.detach()?;
                     return Err(error.into());
                 }
                 // It was in the log.
@@ -459,7 +514,7 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                     self.keepers.reload_all();
                 }
                 Ok(Event::Signal(_)) if self.detached && self.on_ready.is_some() => {
-                    let path = self.path.to_path_buf();
+                    let path = self.place.path.clone();
                     return Err(MountError::Interrupted { path });
                 }
                 Ok(Event::Signal(signal)) if self.detached => {
@@ -467,9 +522,9 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
                     return Ok(End::Abandoned);
                 }
                 Ok(Event::Signal(signal)) => {
-                    tracing::info!("signal {signal}: unmounting {}", self.path.display());
+                    tracing::info!("signal {signal}: unmounting {}", self.place.path.display());
                     self.keepers.stop();
-                    detach_device(self.path, self.device)?;
+                    self.place.detach()?;
                     self.detached = true;
                 }
                 Err(_) => return Ok(End::Served),
@@ -478,8 +533,7 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
     }
 }
 
-fn forward_signals(sender: Sender<Event>) -> io::Result<Handle> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+fn forward_signals(mut signals: Signals, sender: Sender<Event>) -> io::Result<Handle> {
     let handle = signals.handle();
     thread::Builder::new()
         .name("signals".to_owned())

@@ -24,10 +24,12 @@ use crate::synth::source::ReadError;
 use crate::units::{SECTOR_SIZE, to_u64};
 
 mod bytes;
+mod file_mode;
 mod listing;
 mod texts;
 
 pub use bytes::{Seek, read, readable_len, seek};
+pub use file_mode::FileMode;
 pub use listing::DirectoryEntry;
 
 /// The inode of the directory that holds the images; FUSE's `FUSE_ROOT_ID`.
@@ -126,6 +128,8 @@ pub struct Surroundings {
     pub cache: Option<Arc<BlockCache>>,
     /// Where the images are.
     pub mountpoint: PathBuf,
+    /// Who may read them.
+    pub file_mode: FileMode,
 }
 
 /// The images of one or several configs as their readers see them.
@@ -497,7 +501,7 @@ impl View {
         Attributes {
             inode: shown.inode,
             kind: Kind::RegularFile,
-            permissions: shown.permissions,
+            permissions: shown.permissions & self.surroundings.file_mode.bits(),
             link_count: 1,
             owner: self.owner,
             size: shown.image.source.len(),

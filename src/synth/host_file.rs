@@ -94,6 +94,8 @@ pub struct HostFiles {
     /// Files whose timestamps were so fresh when scanned that a later write could have gone unseen.
     young: BTreeSet<u32>,
     newest_mtime: Option<i64>,
+    /// Files that some users of the host may not read.
+    closed_count: u64,
     /// When the first file was added.
     scanned: Option<SystemTime>,
     /// Whether small files that were read are held, so that they can be read after they changed.
@@ -244,6 +246,17 @@ impl HostFiles {
             mtime: planned.mtime,
             ctime: planned.ctime,
         }
+    }
+
+    /// Notes that some users of the host may not read a file that was added.
+    pub const fn note_closed(&mut self) {
+        self.closed_count = self.closed_count.saturating_add(1);
+    }
+
+    /// How many files some users of the host may not read, by the permission bits of the file and its directories.
+    #[must_use]
+    pub const fn closed_count(&self) -> u64 {
+        self.closed_count
     }
 
     /// Notes that something with this modification time, in seconds since 1970, was scanned.

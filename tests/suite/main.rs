@@ -9,6 +9,7 @@ mod benches;
 mod boot;
 mod children;
 mod cli_reference;
+mod confined;
 mod containers;
 mod deflate;
 mod deflate_mounted;

@@ -92,7 +92,7 @@ impl View {
         Attributes {
             inode,
             kind: Kind::Directory,
-            permissions: 0o555,
+            permissions: self.surroundings.file_mode.of_directory(),
             link_count: 2,
             owner: self.owner,
             size: 0,
@@ -132,7 +132,7 @@ impl View {
                     let attributes = Attributes {
                         inode: *inode,
                         kind: Kind::RegularFile,
-                        permissions: file.permissions(),
+                        permissions: file.permissions() & self.surroundings.file_mode.bits(),
                         link_count: 1,
                         size,
                         ..dot

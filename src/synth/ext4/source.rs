@@ -48,6 +48,12 @@ impl Ext4 {
         &self.files
     }
 
+    /// How many of its source files some users of the host may not read.
+    #[must_use]
+    pub fn closed_file_count(&self) -> u64 {
+        self.files.closed_count()
+    }
+
     fn file_system_len(&self) -> u64 {
         self.plan.block_count() * self.plan.block_size()
     }

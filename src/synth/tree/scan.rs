@@ -28,6 +28,10 @@ use listing::{
 };
 use place::{File, Made, OnTheWay, Place};
 
+/// `S_IROTH` and `S_IXOTH`.
+const OTHERS_READ: u16 = 0o4;
+const OTHERS_SEARCH: u16 = 0o1;
+
 /// Adds the source that `spec` names.
 pub(super) fn copy(
     builder: &mut TreeBuilder,
@@ -81,7 +85,11 @@ fn copy_directory(
     let xattrs = scan.xattrs(extra, attributes.mode, Path::new(""), b"");
     scan.builder.set_attributes(node, &attributes, Some(xattrs));
     let directory = scan.files.add_directory(scan.source, None, metadata.device);
-    scan.descend(Made { node, directory });
+    scan.descend(Made {
+        node,
+        directory,
+        is_closed: is_closed(&spec.from),
+    });
     scan.complete();
     scan.finish();
     Ok(())
@@ -127,13 +135,24 @@ fn copy_file(
         name,
         metadata,
     };
-    let made = Made { node, directory };
+    let made = Made {
+        node,
+        directory,
+        is_closed: is_closed(parent),
+    };
     let slot = scan.builder.slot(node, image_name)?;
     // The file's own name, which the image may not have.
     let host_name = scan.builder.tables.name(name);
     scan.regular_file(made, slot, &file, extra, host_name)?;
     scan.finish();
     Ok(())
+}
+
+/// Whether a directory, or one above it, may not be searched by all users of the host.
+fn is_closed(directory: &Path) -> bool {
+    directory.ancestors().any(|directory| {
+        metadata_at(CWD, directory).is_ok_and(|found| found.mode & OTHERS_SEARCH == 0)
+    })
 }
 
 pub(super) fn lister<'a>(
@@ -402,6 +421,7 @@ impl<'a> Scan<'a> {
         Ok(Made {
             node,
             directory: self.files.add_directory(self.source, place, device),
+            is_closed: parent.is_closed || file.metadata.mode & OTHERS_SEARCH == 0,
         })
     }
 
@@ -443,6 +463,9 @@ impl<'a> Scan<'a> {
         let index = host_name
             .and_then(|name| self.files.add_file(directory, name, metadata.identity()))
             .expect("fewer than 2^32 files with 4 GiB of names are scanned");
+        if parent.is_closed || metadata.mode & OTHERS_READ == 0 {
+            self.files.note_closed();
+        }
         let ranges = self.data_ranges(index, file)?;
         let new = NewNode::Host {
             file: index,

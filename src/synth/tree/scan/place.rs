@@ -15,6 +15,8 @@ pub(super) struct Made {
     pub(super) node: NodeId,
     /// As the planned files know it.
     pub(super) directory: DirectoryId,
+    /// Whether some users of the host may not look into it.
+    pub(super) is_closed: bool,
 }
 
 /// A directory of the source and where it is in the tree.
