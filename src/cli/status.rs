@@ -48,6 +48,7 @@ pub(super) struct Status {
     bytes_read: u64,
     stale_reads: u64,
     failed_reads: u64,
+    panics: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -317,6 +318,15 @@ fn describe_activity(text: &mut String, status: &Status) {
             status.open_handles
         ),
     );
+    if status.panics > 0 {
+        push(
+            text,
+            format_args!(
+                "faults: {} requests failed by mistakes of miragefs, see the log\n",
+                status.panics
+            ),
+        );
+    }
     if let Some(cache) = &status.cache {
         let (bytes, capacity) = (ByteCount(cache.bytes), ByteCount(cache.capacity));
         push(

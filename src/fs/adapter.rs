@@ -8,10 +8,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -24,9 +22,14 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::errno;
+use super::slots::Slots;
 use super::view::{self, Attributes, BLOCK_SIZE, Kind, Seek, View};
 use crate::synth::generation::Image;
 use crate::units::{to_u64, to_usize};
+
+mod work;
+
+use work::{guarded, later};
 
 /// How long the kernel may trust names, attributes and absences: nothing changes unless we tell it.
 const TTL: Duration = Duration::from_secs(3600);
@@ -61,15 +64,19 @@ pub(super) struct Adapter {
     view: Arc<View>,
     /// Whether the kernel keeps no pages of the images.
     direct: bool,
+    /// Reads that workers do themselves.
+    slots: Slots,
     /// Handles that the kernel caches for and that no slow read was asked of yet.
     untried: Arc<Mutex<HashSet<u64>>>,
 }
 
 impl Adapter {
-    pub(super) fn new(view: Arc<View>, direct: bool) -> Self {
+    /// Workers may be occupied by `readers` reads at once: fewer than there are workers.
+    pub(super) fn new(view: Arc<View>, direct: bool, readers: usize) -> Self {
         Self {
             view,
             direct,
+            slots: Slots::new(readers),
             untried: Arc::default(),
         }
     }
@@ -89,9 +96,9 @@ impl Adapter {
         answer: impl FnOnce() + Send + 'static,
     ) {
         if self.view.takes_long(inode.0) {
-            later(operation, answer);
+            later(&self.view, operation, answer);
         } else {
-            guarded(operation, answer);
+            guarded(&self.view, operation, answer);
         }
     }
 
@@ -118,15 +125,6 @@ impl Adapter {
             }
         }
         Some(())
-    }
-}
-
-/// Runs a handler; a panic costs its request, not the worker.
-fn guarded(operation: &str, handler: impl FnOnce()) {
-    // Unwinding drops the handler's reply, which sends EIO. What the handler shares is behind locks that do not
-    // poison, and is only ever replaced whole.
-    if catch_unwind(AssertUnwindSafe(handler)).is_err() {
-        tracing::error!("{operation}: the handler panicked; the reader got EIO");
     }
 }
 
@@ -226,7 +224,7 @@ impl Read<'_> {
     fn send_later(&self, reply: ReplyData) {
         let (view, image) = (Arc::clone(self.view), Arc::clone(self.image));
         let (handle, offset, len) = (self.handle, self.offset, self.len);
-        later("read", move || {
+        later(self.view, "read", move || {
             let read = Read {
                 view: &view,
                 handle,
@@ -236,17 +234,6 @@ impl Read<'_> {
             };
             read.send(reply);
         });
-    }
-}
-
-/// Runs the rest of a handler on a thread of its own.
-fn later(operation: &'static str, rest: impl FnOnce() + Send + 'static) {
-    // Without a thread the closure is dropped, and the reply in it answers EIO.
-    if let Err(error) = thread::Builder::new()
-        .name(format!("slow-{operation}"))
-        .spawn(move || guarded(operation, rest))
-    {
-        tracing::error!("a thread for a slow {operation} cannot be started: {error}");
     }
 }
 
@@ -264,7 +251,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        guarded("lookup", || {
+        guarded(&self.view, "lookup", || {
             // In this order: an image that is shown in between is found, not absent for an hour.
             let is_awaited = self.view.is_awaited(parent.0, name);
             let found = self.view.lookup(parent.0, name);
@@ -320,7 +307,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded("read", || {
+        guarded(&self.view, "read", || {
             let Some(image) = self.view.image(fh.0) else {
                 return reply.error(Errno::EBADF);
             };
@@ -333,7 +320,13 @@ impl Filesystem for Adapter {
                 len,
             };
             if !image.source.may_block(offset, to_u64(len)) {
-                read.send(reply);
+                match self.slots.take() {
+                    Some(slot) => {
+                        read.send(reply);
+                        drop(slot);
+                    }
+                    None => read.send_later(reply),
+                }
             } else if !is_direct(flags) && self.may_be_read_ahead(fh.0) {
                 reply.error(Errno::EAGAIN);
             } else {
@@ -351,7 +344,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        guarded("lseek", || {
+        guarded(&self.view, "lseek", || {
             let Some(image) = self.view.image(fh.0) else {
                 return reply.error(Errno::EBADF);
             };
@@ -377,7 +370,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        guarded("release", || {
+        guarded(&self.view, "release", || {
             self.untried.lock().remove(&fh.0);
             self.view.release(fh.0);
             reply.ok();
@@ -392,7 +385,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        guarded("readdir", || {
+        guarded(&self.view, "readdir", || {
             let listed = self.list(ino.0, offset, |next, entry| {
                 let kind = file_type(entry.attributes.kind);
                 reply.add(INodeNo(entry.attributes.inode), next, kind, &entry.name)
@@ -412,7 +405,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        guarded("readdirplus", || {
+        guarded(&self.view, "readdirplus", || {
             let listed = self.list(ino.0, offset, |next, entry| {
                 let attr = file_attr(&entry.attributes);
                 let ttl = self.ttl(attr.ino.0);
@@ -426,7 +419,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        guarded("statfs", || {
+        guarded(&self.view, "statfs", || {
             let (files, data_len) = self.view.usage();
             let blocks = data_len.div_ceil(u64::from(BLOCK_SIZE));
             reply.statfs(blocks, 0, 0, files, 0, BLOCK_SIZE, 255, BLOCK_SIZE);

@@ -49,7 +49,7 @@ pub struct MountOptions {
     pub wait: bool,
     /// Whether reads pass the kernel's page cache.
     pub direct: bool,
-    /// Worker threads, at least 1; `None` is one per CPU, within 2 to 8.
+    /// Reads that are worked on at once, at least 1, one more worker answers the rest; `None` is one per CPU, within 2 to 8.
     pub threads: Option<usize>,
     /// What the process gives up once it is mounted; `None` for nothing.
     pub confinement: Option<Confinement>,
@@ -210,10 +210,13 @@ impl Mounted {
         let unmounter = start_unmounter(&path, options.confinement.as_ref())?;
         let device_fd =
             connection::open(&path, options.source_name(), options.allow_other).map_err(refused)?;
-        let adapter = Adapter::new(Arc::clone(view), options.direct);
-        let started = shake_hands(adapter, device_fd, &path, options)
+        let readers = options.threads.unwrap_or_else(default_threads).max(1);
+        let adapter = Adapter::new(Arc::clone(view), options.direct, readers);
+        let workers = readers.saturating_add(1);
+        let started = shake_hands(adapter, device_fd, &path, options.allow_other, workers)
             .map_err(refused)
             .and_then(|(device, session)| {
+                unmounter.wait_until_ready().map_err(refused)?;
                 confine(&path, options.confinement.as_ref())?;
                 let kernel = Kernel(session.notifier());
                 let thread = thread::Builder::new()
@@ -319,15 +322,16 @@ fn shake_hands(
     adapter: Adapter,
     device_fd: OwnedFd,
     path: &Path,
-    options: &MountOptions,
+    allow_other: bool,
+    workers: usize,
 ) -> io::Result<(Device, Session<Adapter>)> {
-    let acl = if options.allow_other {
+    let acl = if allow_other {
         SessionACL::All
     } else {
         SessionACL::Owner
     };
     let mut config = Config::default();
-    config.n_threads = Some(options.threads.unwrap_or_else(default_threads).max(1));
+    config.n_threads = Some(workers);
     let session = Session::from_fd(adapter, device_fd, acl, config)?;
     let mount = find_mount(path)?.ok_or_else(|| io::Error::other("the mount vanished at once"))?;
     if let Err(error) = mountpoint::raise_read_ahead(mount.device, READ_AHEAD_KIB) {
@@ -336,7 +340,7 @@ fn shake_hands(
     Ok((mount.device, session))
 }
 
-/// One worker per CPU: at least two, so that one slow read does not stop all others.
+/// Reads at once: one per CPU, at least two, so that one slow read does not stop all others.
 fn default_threads() -> usize {
     thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 8))
 }

@@ -87,6 +87,7 @@ struct Activity {
     bytes_read: u64,
     stale_reads: u64,
     failed_reads: u64,
+    panics: u64,
 }
 
 #[derive(Serialize)]
@@ -212,6 +213,7 @@ fn activity(facts: &MountFacts<'_>) -> Activity {
         bytes_read: counters.bytes.load(Ordering::Relaxed),
         stale_reads: counters.stale_reads.load(Ordering::Relaxed),
         failed_reads: counters.failed_reads.load(Ordering::Relaxed),
+        panics: counters.panics.load(Ordering::Relaxed),
     }
 }
 

@@ -21,6 +21,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::confine;
 use super::mountpoint::{self, Device, UnmountError, find_mount};
 
+/// What the helper says once signals do not end it any more.
+const READY: &str = "ready";
 /// What the helper answers when it has done it.
 const DONE: &str = "done";
 
@@ -67,6 +69,14 @@ impl Unmounter {
         })))
     }
 
+    /// Waits until nothing but the end of the daemon ends the helper.
+    pub(super) fn wait_until_ready(&self) -> io::Result<()> {
+        match self {
+            Self::Ourselves => Ok(()),
+            Self::Helper(helper) => helper.lock().expect_answer(READY),
+        }
+    }
+
     /// Lazily unmounts `path` if what is mounted there is on `device`.
     pub(super) fn detach(&self, path: &Path, device: Device) -> Result<(), UnmountError> {
         match self {
@@ -86,22 +96,29 @@ impl Unmounter {
 
 impl Helper {
     fn ask(&mut self, path: &Path, device: Device) -> io::Result<()> {
-        let gone = || io::Error::other("the process that may unmount is gone");
         let requests = self.requests.as_mut().ok_or_else(gone)?;
         let mut request = format!("{} {} ", device.0, device.1).into_bytes();
         request.extend(path.as_os_str().as_bytes());
         // A path may hold any byte but this one.
         request.push(0);
         requests.write_all(&request)?;
+        self.expect_answer(DONE)
+    }
+
+    fn expect_answer(&mut self, expected: &str) -> io::Result<()> {
         let mut answer = String::new();
         if self.answers.read_line(&mut answer)? == 0 {
             return Err(gone());
         }
         match answer.trim_end() {
-            DONE => Ok(()),
+            answer if answer == expected => Ok(()),
             message => Err(io::Error::other(message.to_owned())),
         }
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the process that may unmount is gone")
 }
 
 impl Drop for Helper {
@@ -116,12 +133,14 @@ impl Drop for Helper {
 ///
 /// # Errors
 /// Signals cannot be ignored, or the pipe broke.
-pub fn serve(requests: impl BufRead, answers: impl Write) -> io::Result<()> {
+pub fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         // Whoever ends the daemon and all its processes still wants the mount to be taken away.
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     confine::keep_capabilities(CapabilitySet::SYS_ADMIN | CapabilitySet::DAC_READ_SEARCH)?;
+    writeln!(answers, "{READY}")?;
+    answers.flush()?;
     answer(requests, answers)
 }
 

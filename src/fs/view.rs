@@ -116,6 +116,7 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
     pub(super) stale_reads: AtomicU64,
     pub(super) failed_reads: AtomicU64,
+    pub(super) panics: AtomicU64,
     tickets: AtomicU64,
 }
 
@@ -418,6 +419,17 @@ impl View {
         self.counters
             .bytes
             .fetch_add(to_u64(len), Ordering::Relaxed);
+    }
+
+    /// Takes note of a request that failed by a fault of ours.
+    pub fn note_panic(&self) {
+        self.counters.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that failed by a fault of ours.
+    #[must_use]
+    pub fn panic_count(&self) -> u64 {
+        self.counters.panics.load(Ordering::Relaxed)
     }
 
     /// Takes note of a read that failed. A source that changed is looked at again.

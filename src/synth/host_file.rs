@@ -1,25 +1,28 @@
 //! The only code that opens source files for reading.
 //!
 //! Invariant: a byte is given out only from the file that was planned: same device, inode, size, mtime and ctime
-//! when it was opened and again after the bytes were read. Opening never leaves the source directory and never
-//! follows a symlink.
+//! when it was opened and again after the bytes were read. Opening never leaves the source directory, never
+//! follows a symlink, and never opens anything but a regular file.
 
 mod age;
+mod closing;
 mod identity;
 mod open_files;
+mod opening;
 
 use age::{is_young, wait_out_tick};
+pub use closing::SourceFd;
 pub use identity::Identity;
 use open_files::Held;
+pub use opening::{read_small_file, read_with_mtime};
+use opening::{reopen, with_descriptors};
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -52,6 +55,8 @@ struct Source {
     directory: Arc<SourceDirectory>,
     /// Not there yet while the source is being scanned.
     names: Option<Arc<Names>>,
+    /// Whether a server that may be away is asked about its files.
+    is_remote: bool,
 }
 
 /// Index of a [`SourceDirectory`] in [`HostFiles`].
@@ -148,9 +153,12 @@ impl HostFiles {
 
     /// Adds a source.
     pub fn add_source(&mut self, directory: Arc<SourceDirectory>) -> SourceId {
+        // What else is mounted below it is not known.
+        let is_remote = directory.cross_mounts || closing::is_remote(&directory.fd);
         self.sources.push(Source {
             directory,
             names: None,
+            is_remote,
         });
         SourceId(index_u32(self.sources.len().saturating_sub(1)))
     }
@@ -397,7 +405,7 @@ impl HostFiles {
     ///
     /// # Errors
     /// As [`HostFiles::read_exact_at`].
-    pub fn verified_fd(&self, index: u32) -> Result<Arc<OwnedFd>, ReadError> {
+    pub fn verified_fd(&self, index: u32) -> Result<Arc<SourceFd>, ReadError> {
         let planned = self
             .planned(index)
             .expect("file indices come from this table");
@@ -429,7 +437,7 @@ impl HostFiles {
         index: u32,
         planned: &PlannedFile,
         path: Option<&Path>,
-    ) -> Result<Arc<OwnedFd>, ReadError> {
+    ) -> Result<Arc<SourceFd>, ReadError> {
         if let Some(fd) = self.held.open(index) {
             return Ok(fd);
         }
@@ -443,13 +451,21 @@ impl HostFiles {
             Some(path) => path.to_path_buf(),
             None => self.relative_path(planned),
         };
-        // NONBLOCK: should the name have become a fifo, opening must not wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let opened =
-            rustix::fs::openat2(&directory.fd, &relative_path, flags, Mode::empty(), resolve);
-        let fd = match opened {
-            Ok(fd) => Arc::new(fd),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO) => {
+        let device = self.directory(planned.directory).device;
+        let remote = self.source(planned).is_remote.then_some(device);
+        let open = || {
+            let fd = rustix::fs::openat2(
+                &directory.fd,
+                &relative_path,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            )?;
+            Ok(SourceFd::new(fd, remote))
+        };
+        let found = match with_descriptors(open) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                 return Err(self.stale(index, Change::Vanished));
             }
             Err(error) => return Err(self.host_error(index, error)),
@@ -457,12 +473,16 @@ impl HostFiles {
         if self.young.contains(&index) {
             wait_out_tick(&self.identity_of(planned));
         }
-        self.verify(index, planned, &fd)?;
+        // Only now it is known to be a regular file: to open anything else may do something.
+        self.verify(index, planned, &found)?;
+        let fd =
+            with_descriptors(|| reopen(&found)).map_err(|error| self.host_error(index, error))?;
+        let fd = Arc::new(SourceFd::new(fd, remote));
         self.held.keep_open(index, &fd);
         Ok(fd)
     }
 
-    fn verify(&self, index: u32, planned: &PlannedFile, fd: &OwnedFd) -> Result<(), ReadError> {
+    fn verify(&self, index: u32, planned: &PlannedFile, fd: &SourceFd) -> Result<(), ReadError> {
         let stat = rustix::fs::fstat(fd.as_fd()).map_err(|error| self.host_error(index, error))?;
         let change = if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             self.identity_of(planned)
@@ -522,69 +542,12 @@ impl HostFile {
     ///
     /// # Errors
     /// As [`HostFiles::read_exact_at`].
-    pub fn verified_fd(&self) -> Result<Arc<OwnedFd>, ReadError> {
+    pub fn verified_fd(&self) -> Result<Arc<SourceFd>, ReadError> {
         self.files.verified_fd(self.index)
     }
-}
-
-/// The whole contents of a small file that the plan needs, such as the boot loader's executable. Symlinks are
-/// followed: the user typed the path.
-///
-/// # Errors
-/// Those of the host; [`io::ErrorKind::InvalidInput`] for what is no regular file and
-/// [`io::ErrorKind::FileTooLarge`] above `limit` bytes.
-pub fn read_small_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    read_with_mtime(path, limit).map(|(contents, _)| contents)
-}
-
-/// [`read_small_file`], and the file's modification time in seconds since 1970.
-///
-/// # Errors
-/// The same.
-pub fn read_with_mtime(path: &Path, limit: u64) -> io::Result<(Vec<u8>, i64)> {
-    // NONBLOCK: should the name be a fifo, opening must not wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "is no regular file",
-        ));
-    }
-    let mut contents = Vec::new();
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut contents)?;
-    if to_u64(contents.len()) > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("is larger than {limit} bytes"),
-        ));
-    }
-    Ok((contents, metadata.mtime()))
 }
 
 fn index_u32(index: usize) -> u32 {
     u32::try_from(index)
         .expect("directories of sources are fewer than files, which are fewer than 2^32")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_files_are_read_whole_or_not_at_all() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        std::fs::write(&path, b"12345").unwrap();
-        assert_eq!(read_small_file(&path, 5).unwrap(), b"12345");
-        let kind = |path: &Path, limit| read_small_file(path, limit).unwrap_err().kind();
-        assert_eq!(kind(&path, 4), io::ErrorKind::FileTooLarge);
-        assert_eq!(kind(directory.path(), 5), io::ErrorKind::InvalidInput);
-        assert_eq!(
-            kind(&directory.path().join("none"), 5),
-            io::ErrorKind::NotFound
-        );
-    }
 }

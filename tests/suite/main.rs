@@ -34,6 +34,7 @@ mod ova;
 mod planned;
 mod qcow2;
 mod replan;
+mod robust;
 mod seed;
 mod served;
 mod support;

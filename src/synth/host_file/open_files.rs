@@ -4,13 +4,13 @@
 //! Invariant: what is held belongs to one file of one table, and goes with the table.
 
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::closing::SourceFd;
 use crate::units::to_u64;
 
 /// How many source files stay open at most, whatever the number of generations and machines; far below the usual limit
@@ -24,7 +24,7 @@ const KEPT_BYTES_MAX: u64 = 8 << 20;
 type Key = (u64, u32);
 
 /// Those of this process: descriptors are limited by process.
-static OPEN: LazyLock<Mutex<LruCache<Key, Arc<OwnedFd>>>> =
+static OPEN: LazyLock<Mutex<LruCache<Key, Arc<SourceFd>>>> =
     LazyLock::new(|| Mutex::new(LruCache::new(OPEN_FILES_MAX)));
 
 static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(|| {
@@ -56,14 +56,23 @@ impl Default for Held {
 }
 
 impl Held {
-    pub(super) fn open(&self, index: u32) -> Option<Arc<OwnedFd>> {
+    pub(super) fn open(&self, index: u32) -> Option<Arc<SourceFd>> {
         OPEN.lock().get(&(self.table, index)).cloned()
     }
 
-    pub(super) fn keep_open(&self, index: u32, fd: &Arc<OwnedFd>) {
+    pub(super) fn keep_open(&self, index: u32, fd: &Arc<SourceFd>) {
         let evicted = OPEN.lock().push((self.table, index), Arc::clone(fd));
         // Dropping an evicted descriptor closes a file; that happens after the lock is released.
         drop(evicted);
+    }
+
+    /// Closes what is held open of all tables, so that others may open files.
+    pub(super) fn give_way() {
+        let mut open = OPEN.lock();
+        let held = std::mem::replace(&mut *open, LruCache::new(OPEN_FILES_MAX));
+        // Closing happens after the lock is released.
+        drop(open);
+        drop(held);
     }
 
     pub(super) fn close(&self, index: u32) {
@@ -143,7 +152,7 @@ mod tests {
     fn descriptors_go_with_their_table() {
         let held = Held::default();
         let file = tempfile::tempfile().unwrap();
-        let fd = Arc::new(OwnedFd::from(file));
+        let fd = Arc::new(SourceFd::new(file.into(), None));
         held.keep_open(3, &fd);
         assert!(Arc::ptr_eq(&held.open(3).unwrap(), &fd));
         assert!(held.open(4).is_none());

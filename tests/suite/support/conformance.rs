@@ -14,6 +14,7 @@
 )]
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -189,7 +190,13 @@ fn check_run(source: &dyn ByteSource, offset: u64, run: &Run) {
                 assert_eq!(odd, None, "zero run at {offset:#x} reads otherwise");
             }
             Origin::HostFile { file, offset: from } => {
-                let host = File::from(file.verified_fd().unwrap().try_clone().unwrap());
+                let host = File::from(
+                    file.verified_fd()
+                        .unwrap()
+                        .as_fd()
+                        .try_clone_to_owned()
+                        .unwrap(),
+                );
                 let mut expected = vec![0; bytes.len()];
                 host.read_exact_at(&mut expected, from + (at - offset))
                     .unwrap();
