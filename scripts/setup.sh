@@ -103,6 +103,8 @@ list_missing() {
     need rsync rsync
     need setfattr attr
     need setfacl acl
+    need mkfs.xfs xfsprogs
+    need mkfs.btrfs btrfs-progs
     need setpriv util-linux
     need bsdtar libarchive-tools
     need mtree mtree-netbsd

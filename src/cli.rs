@@ -231,6 +231,20 @@ pub struct ExportArgs {
     /// Write to a block device
     #[arg(long)]
     pub force: bool,
+    /// Share blocks with the sources instead of copying them, where XFS or btrfs can
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ReflinkArg::Auto)]
+    pub reflink: ReflinkArg,
+}
+
+/// As cp(1) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReflinkArg {
+    /// Where it is possible
+    Auto,
+    /// Fail where it is not
+    Always,
+    /// Write every byte
+    Never,
 }
 
 /// `miragefs explain`.

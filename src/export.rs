@@ -3,11 +3,14 @@
 //! Invariant: the name of a destination file never leads to half an image. The bytes go to a temporary name beside it,
 //! which replaces it after fsync, or is removed.
 
+mod clone_range;
 mod copy;
+mod copy_ranges;
 mod destination;
 mod device;
 mod error;
 mod mounts;
+mod share;
 mod temporary;
 
 use std::fs::File;
@@ -22,7 +25,9 @@ use rustix::io::Errno;
 pub use self::error::ExportError;
 
 use self::copy::{Sink, copy};
+use self::copy_ranges::Copy;
 use self::destination::{Destination, Target};
+use self::share::{share, without};
 use self::temporary::TemporaryFile;
 use crate::synth::generation::Image;
 use crate::synth::host_file::HostFile;
@@ -33,11 +38,47 @@ use crate::synth::source::{ByteSource, Origin};
 pub struct ExportOptions<'a> {
     /// Whether a block device may be overwritten.
     pub force: bool,
+    /// Whether blocks of sources are shared.
+    pub reflink: Reflink,
     /// The directories and files that the image is made from: nothing is written there.
     pub sources: &'a [PathBuf],
     /// The export ends with [`ExportError::Cancelled`] soon after this became true. Writing to a pipe that is
     /// full waits regardless.
     pub cancel: &'a AtomicBool,
+}
+
+/// Whether a file that is written shares blocks with the sources, as cp(1) has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reflink {
+    /// Where the file system can, and the partitions lie so that it may.
+    #[default]
+    Auto,
+    /// Everything that consists of whole blocks of a source, or it is an error.
+    Always,
+    /// Never; every byte is written.
+    Never,
+}
+
+/// How the bytes came where they are. Holes count nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Transfer {
+    /// Bytes in blocks that are shared with sources.
+    pub shared: u64,
+    /// Bytes that the kernel copied from a source.
+    pub copied: u64,
+    /// Bytes that were written.
+    pub written: u64,
+    /// Bytes that would be shared if they lay on whole blocks in the image.
+    pub unaligned: u64,
+}
+
+/// An image that was exported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// What was written, as resolved.
+    pub path: PathBuf,
+    /// How.
+    pub transfer: Transfer,
 }
 
 /// How far an export is.
@@ -49,7 +90,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Writes `image` to `destination` and returns the path that was written, as resolved.
+/// Writes `image` to `destination`.
 ///
 /// A directory gets a file of the image's name. A regular file is replaced, through symlinks too, and keeps its mode;
 /// a new one gets 0644 without the umask's bits. Known zeros become holes. A block device is overwritten from its first
@@ -63,24 +104,32 @@ pub fn to_path(
     destination: &Path,
     options: &ExportOptions<'_>,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, ExportError> {
+) -> Result<Exported, ExportError> {
+    let all_written = |path| Exported {
+        path,
+        transfer: Transfer {
+            written: image.source.len(),
+            ..Transfer::default()
+        },
+    };
     match destination::resolve(destination, &image.name)? {
         Destination::File(target) => {
             target.check_apart(options.sources)?;
-            to_file(image, &target, options, progress)?;
-            Ok(target.path)
+            let transfer = to_file(image, &target, options, progress)?;
+            let path = target.path;
+            Ok(Exported { path, transfer })
         }
         Destination::Device(path) => {
             let device = device::open(&path, image.source.len(), options.force)?;
             let fail = |source| ExportError::write(&path, source);
             stream(image, &mut &device, &path, options, progress)?;
             device.sync_all().map_err(fail)?;
-            Ok(path)
+            Ok(all_written(path))
         }
         Destination::Stream(path) => {
             let mut file = open_stream(&path, options.cancel)?;
             stream(image, &mut file, &path, options, progress)?;
-            Ok(path)
+            Ok(all_written(path))
         }
     }
 }
@@ -146,19 +195,12 @@ fn to_file(
     target: &Target,
     options: &ExportOptions<'_>,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(), ExportError> {
-    target.check_free_space(&image.data)?;
+) -> Result<Transfer, ExportError> {
     let fail = |source| ExportError::write(&target.path, source);
     let temporary = TemporaryFile::create(&target.directory).map_err(fail)?;
     let file = temporary.file();
     file.set_len(image.source.len()).map_err(fail)?;
-    copy(
-        image,
-        &mut Sink::Sparse(file),
-        &target.path,
-        options.cancel,
-        progress,
-    )?;
+    let transfer = fill(image, target, file, options, progress)?;
     if let Some(replaced) = &target.replaced {
         temporary.take_over(replaced).map_err(fail)?;
     }
@@ -167,7 +209,63 @@ fn to_file(
     temporary.persist(&target.path).map_err(fail)?;
     // The name is durable once the directory is; some file systems cannot sync one.
     drop(File::open(&target.directory).and_then(|directory| directory.sync_all()));
-    Ok(())
+    Ok(transfer)
+}
+
+/// Gives `file` the image's bytes.
+fn fill(
+    image: &Image,
+    target: &Target,
+    file: &File,
+    options: &ExportOptions<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Transfer, ExportError> {
+    let all = image.data.ranges();
+    // What must be read in order, to be hashed for example, is not left to the kernel.
+    if image.source.may_block(0, image.source.len()) {
+        target.check_free_space(all)?;
+        let mut sink = Sink::Sparse(file);
+        copy(image, &mut sink, &target.path, options.cancel, progress)?;
+        return Ok(Transfer {
+            written: image.data.data_len(),
+            ..Transfer::default()
+        });
+    }
+    let total = image.data.data_len();
+    progress(Progress { done: 0, total });
+    let block_size = target.block_size()?;
+    let cancel = options.cancel;
+    let shared = share(image, file, block_size, options.reflink, cancel, progress)?;
+    let rest = without(all, &shared.ranges);
+    target.check_free_space(&rest)?;
+    let shared_len = len_of(&shared.ranges);
+    let mut transfer = Transfer {
+        shared: shared_len,
+        unaligned: if shared.refused.is_none() {
+            shared.unaligned
+        } else {
+            0
+        },
+        ..Transfer::default()
+    };
+    let mut copy = Copy {
+        image,
+        file,
+        name: &target.path,
+        cancel,
+        in_kernel: options.reflink != Reflink::Never,
+        transfer: &mut transfer,
+        done: shared_len,
+        total,
+    };
+    copy.run(&rest, progress)?;
+    Ok(transfer)
+}
+
+/// Bytes in all.
+fn len_of(ranges: &[(u64, u64)]) -> u64 {
+    let lengths = ranges.iter().map(|(start, end)| end.saturating_sub(*start));
+    lengths.sum()
 }
 
 /// Looks at every source file of the image once more. Each was checked when its bytes were read; a write through a

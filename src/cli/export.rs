@@ -11,9 +11,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use super::error::{CliError, ErrorKind};
 use super::load::{self, LoadOptions};
 use super::log::Log;
-use super::{ExportArgs, image, output};
+use super::{ExportArgs, ReflinkArg, image, output};
 use crate::config::spec::{BootCode, Spec};
-use crate::export::{self, ExportError, ExportOptions, Progress};
+use crate::export::{self, ExportError, ExportOptions, Exported, Progress, Reflink, Transfer};
+use crate::units::ByteCount;
 
 /// Writes one image.
 ///
@@ -39,6 +40,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
     }
     let options = ExportOptions {
         force: args.force,
+        reflink: match args.reflink {
+            ReflinkArg::Auto => Reflink::Auto,
+            ReflinkArg::Always => Reflink::Always,
+            ReflinkArg::Never => Reflink::Never,
+        },
         sources: &sources,
         cancel: &cancel,
     };
@@ -48,12 +54,40 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
         bar.set_position(progress.done);
     };
     let result = if to_stdout {
-        export::to_stream(&image, &mut io::stdout().lock(), &options, &mut show)
+        export::to_stream(&image, &mut io::stdout().lock(), &options, &mut show).map(|()| None)
     } else {
-        export::to_path(&image, &args.dest, &options, &mut show).map(drop)
+        export::to_path(&image, &args.dest, &options, &mut show).map(Some)
     };
     bar.finish_and_clear();
-    result.map_err(|error| to_cli_error(&error))
+    match result {
+        Ok(None) => Ok(()),
+        Ok(Some(exported)) => output::print(&summary(&exported)),
+        Err(error) => Err(to_cli_error(&error)),
+    }
+}
+
+/// What was written, and how.
+fn summary(exported: &Exported) -> String {
+    let Transfer {
+        shared,
+        copied,
+        written,
+        unaligned,
+    } = exported.transfer;
+    let mut line = format!(
+        "{}: {} shared with the sources, {} copied by the kernel, {} written\n",
+        exported.path.display(),
+        ByteCount(shared),
+        ByteCount(copied),
+        ByteCount(written)
+    );
+    if unaligned > 0 {
+        line.push_str(&format!(
+            "not shared: {}, which do not lie on whole blocks in the image\n",
+            ByteCount(unaligned)
+        ));
+    }
+    line
 }
 
 /// What is read besides the sources.

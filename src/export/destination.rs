@@ -10,7 +10,6 @@ use rustix::fs::{major, minor};
 
 use super::error::ExportError;
 use super::mounts;
-use crate::synth::data_map::DataMap;
 
 /// Symlinks that are followed before a path is given up, as the kernel does.
 const SYMLINKS_MAX: u32 = 40;
@@ -143,8 +142,15 @@ impl Target {
         Ok(())
     }
 
+    /// Bytes of a block of the file system.
+    pub(super) fn block_size(&self) -> Result<u64, ExportError> {
+        let file_system = rustix::fs::statvfs(&self.directory)
+            .map_err(|error| ExportError::write(&self.directory, error.into()))?;
+        Ok(file_system.f_bsize.max(1))
+    }
+
     /// Fails unless the data fits beside what is there: the old file goes only when the new one is complete.
-    pub(super) fn check_free_space(&self, data: &DataMap) -> Result<(), ExportError> {
+    pub(super) fn check_free_space(&self, data: &[(u64, u64)]) -> Result<(), ExportError> {
         let file_system = rustix::fs::statvfs(&self.directory)
             .map_err(|error| ExportError::write(&self.directory, error.into()))?;
         let block_size = file_system.f_frsize.max(1);
@@ -171,10 +177,10 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Bytes of all blocks of `block_size` bytes (not zero) that hold data.
-fn allocated_len(data: &DataMap, block_size: u64) -> u64 {
+fn allocated_len(data: &[(u64, u64)], block_size: u64) -> u64 {
     let mut blocks: u64 = 0;
     let mut next: u64 = 0;
-    for (start, end) in data.ranges() {
+    for (start, end) in data {
         let first = start.div_euclid(block_size).max(next);
         next = end.div_ceil(block_size).max(next);
         blocks = blocks.saturating_add(next.saturating_sub(first));

@@ -65,6 +65,22 @@ pub enum ExportError {
         /// Bytes of data, rounded out to blocks of the file system.
         needed: u64,
     },
+    /// Sharing was asked for, and the file system cannot.
+    #[error("{}: its blocks cannot be shared", path.display())]
+    CannotShare {
+        /// The source file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Sharing was asked for, and contents lie where it is not possible.
+    #[error("{} of sources do not lie on whole blocks of {} in the image", ByteCount(*unaligned), ByteCount(*block_size))]
+    Unaligned {
+        /// Bytes.
+        unaligned: u64,
+        /// Of the destination's file system, in bytes.
+        block_size: u64,
+    },
     /// A source.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -101,6 +117,12 @@ impl ExportError {
                 format!("--force overwrites everything on {}", path.display())
             }
             Self::DeviceInUse { .. } => "unmount or stop what uses it first".to_owned(),
+            Self::CannotShare { .. } => {
+                "XFS and btrfs share blocks, of files on one file system; --reflink=auto copies the rest".to_owned()
+            }
+            Self::Unaligned { .. } => {
+                "partitions that start on 4KiB, with `block-size = 4096` in [partition.ext4], can be shared; --reflink=auto copies the rest".to_owned()
+            }
             Self::Read(ReadError::Stale { .. }) => {
                 "export again; the source must not change meanwhile".to_owned()
             }

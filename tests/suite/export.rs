@@ -1,6 +1,7 @@
 //! `export`: what becomes of each kind of destination, and what is left of it after a failure.
 
 mod device;
+mod reflink;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -10,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use miragefs::export::{self, ExportError, ExportOptions, Progress};
+use miragefs::export::{self, ExportError, ExportOptions, Exported, Progress, Reflink};
 use miragefs::synth::generation::Image;
 use miragefs::synth::source::{ByteSource, ReadError};
 use sha2::{Digest, Sha256};
@@ -49,6 +50,7 @@ impl Lab {
     fn options(&self, force: bool) -> ExportOptions<'_> {
         ExportOptions {
             force,
+            reflink: Reflink::Auto,
             sources: &self.sources,
             cancel: &self.cancel,
         }
@@ -56,6 +58,7 @@ impl Lab {
 
     fn export(&self, destination: &Path) -> Result<PathBuf, ExportError> {
         export::to_path(&self.image, destination, &self.options(false), &mut |_| ())
+            .map(|exported| exported.path)
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -205,12 +208,14 @@ fn a_disk_of_a_tebibyte_takes_the_space_of_its_data() {
     let cancel = AtomicBool::new(false);
     let options = ExportOptions {
         force: false,
+        reflink: Reflink::Auto,
         sources: &[],
         cancel: &cancel,
     };
     let mut steps = Vec::new();
     let mut keep = |progress: Progress| steps.push(progress);
     let out = export::to_path(&image, directory.path(), &options, &mut keep).unwrap();
+    let out = out.path;
     let found = fs::metadata(&out).unwrap();
     assert_eq!(found.len(), TIB);
     assert!(found.blocks() * 512 < 100_000);
@@ -517,7 +522,7 @@ fn a_source_that_changes_after_it_was_read_fails_the_export() {
 }
 
 #[track_caller]
-fn assert_stale(result: Result<PathBuf, ExportError>, changed: &Path) {
+fn assert_stale(result: Result<Exported, ExportError>, changed: &Path) {
     let error = result.unwrap_err();
     let ExportError::Read(ReadError::Stale { path, .. }) = &error else {
         panic!("{error}");
@@ -545,6 +550,7 @@ fn a_failing_read_leaves_nothing() {
     let cancel = AtomicBool::new(false);
     let options = ExportOptions {
         force: false,
+        reflink: Reflink::Auto,
         sources: &[],
         cancel: &cancel,
     };
@@ -603,10 +609,12 @@ fn exporting_an_ova_reads_nothing_twice() {
     let cancel = AtomicBool::new(false);
     let options = ExportOptions {
         force: false,
+        reflink: Reflink::Auto,
         sources: &[],
         cancel: &cancel,
     };
     let out = export::to_path(&image, directory.path(), &options, &mut |_| ()).unwrap();
+    let out = out.path;
     assert_eq!(ova.second_read_bytes(), 0);
     assert!(fs::read(&out).unwrap() == read(&*ova, 0, ova.len()));
     if require_tool("tar") {

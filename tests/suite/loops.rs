@@ -52,13 +52,18 @@ pub(crate) struct Mount {
 impl Mount {
     /// Mounts `what` with `mount -o options`; `loop` among them sets up a device that goes away with the mount.
     pub(crate) fn new(what: &Path, options: &str) -> Self {
+        Self::of_type("ext4", what, options)
+    }
+
+    /// The same for another type of file system.
+    pub(crate) fn of_type(file_system: &str, what: &Path, options: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mount = Self { directory };
         run_text(
             "mount",
             [
                 "-t".as_ref(),
-                "ext4".as_ref(),
+                file_system.as_ref(),
                 "-o".as_ref(),
                 options.as_ref(),
                 what.as_os_str(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use miragefs::export::{self, ExportError};
+use miragefs::export::{self, ExportError, Exported};
 
 use super::Lab;
 use crate::mounted::require_root;
@@ -100,7 +100,7 @@ fn devices_in_use_are_refused() {
         return;
     };
     let export = || export::to_path(&lab.image, &device.path, &lab.options(true), &mut |_| ());
-    let assert_in_use = |result: Result<PathBuf, ExportError>, words: &str| {
+    let assert_in_use = |result: Result<Exported, ExportError>, words: &str| {
         let error = result.unwrap_err();
         assert!(matches!(error, ExportError::DeviceInUse { .. }), "{error}");
         assert!(error.to_string().contains(words), "{error}");
