@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::adapter::Adapter;
-use super::confine::Confinement;
+use super::confine::{Confined, Confinement};
 use super::connection;
 use super::edition::Planner;
 use super::keepers::{self, Forget, Keepers, Machine, Machines};
@@ -164,9 +164,23 @@ struct Place {
     path: PathBuf,
     device: Device,
     unmounter: Unmounter,
+    /// What the process gave up.
+    confined: Option<Confined>,
 }
 
 impl Place {
+    /// Whoever mounts is told of it in the log, and not at the terminal.
+    fn log_confinement(&self) {
+        let path = self.path.display();
+        match &self.confined {
+            Some(confined) if confined.is_read_only() => {
+                tracing::info!("{path}: confined: {confined}");
+            }
+            Some(confined) => tracing::warn!("{path}: confined only in part: {confined}"),
+            None => {}
+        }
+    }
+
     fn detach(&self) -> Result<(), UnmountError> {
         self.unmounter.detach(&self.path, self.device)
     }
@@ -217,20 +231,21 @@ impl Mounted {
             .map_err(refused)
             .and_then(|(device, session)| {
                 unmounter.wait_until_ready().map_err(refused)?;
-                confine(&path, options.confinement.as_ref())?;
+                let confined = confine(&path, options.confinement.as_ref())?;
                 let kernel = Kernel(session.notifier());
                 let thread = thread::Builder::new()
                     .name("fuse".to_owned())
                     .spawn(move || session.run())
                     .map_err(refused)?;
-                Ok((device, thread, kernel))
+                Ok((device, confined, thread, kernel))
             });
         match started {
-            Ok((device, session, kernel)) => {
+            Ok((device, confined, session, kernel)) => {
                 let place = Arc::new(Place {
                     path,
                     device,
                     unmounter,
+                    confined,
                 });
                 Ok((Self { place, session }, kernel))
             }
@@ -289,22 +304,12 @@ fn start_unmounter(
     })
 }
 
-fn confine(path: &Path, confinement: Option<&Confinement>) -> Result<(), MountError> {
-    let Some(confinement) = confinement else {
-        return Ok(());
-    };
-    let confined = confinement
-        .apply()
-        .map_err(|source| MountError::Confinement {
-            path: path.to_path_buf(),
-            source,
-        })?;
-    if confined.is_read_only() {
-        tracing::info!("{}: confined: {confined}", path.display());
-    } else {
-        tracing::warn!("{}: confined only in part: {confined}", path.display());
-    }
-    Ok(())
+fn confine(path: &Path, confinement: Option<&Confinement>) -> Result<Option<Confined>, MountError> {
+    let confined = confinement.map(Confinement::apply).transpose();
+    confined.map_err(|source| MountError::Confinement {
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 fn join(session: Workers) -> io::Result<()> {
@@ -482,6 +487,7 @@ impl<R: FnOnce() -> io::Result<()>> Serving<'_, R> {
         };
         let told = on_ready();
         tracing::info!("{}: mounted", self.place.path.display());
+        self.place.log_confinement();
         if let Err(source) = told {
             self.place.detach()?;
             return Err(MountError::Ready {
