@@ -6,17 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
-
-use parking_lot::RwLock;
 
 use super::control::{ControlFile, ControlInodes};
 use super::edition::{Edition, Refusal};
 use super::log_tail::LogTail;
 use super::shelf::{Answer, Published, Shelf, Shown, Validators};
 use super::watch::Watching;
+use crate::sync::{AtomicU64, RwLock};
 use crate::synth::cache::BlockCache;
 use crate::synth::generation::{Generation, Image};
 use crate::synth::pending::PendingImage;
@@ -502,7 +501,12 @@ impl View {
     }
 
     fn living(&self, inode: u64) -> Option<Arc<Shown>> {
-        self.living.read().get(&inode)?.upgrade()
+        let newest = self.living.read().get(&inode).and_then(Weak::upgrade);
+        newest.or_else(|| {
+            // Shown by several generations, of which the newest went before who opened an older one.
+            let handles = self.handles.read();
+            handles.values().find(|shown| shown.inode == inode).cloned()
+        })
     }
 
     fn is_control(&self, inode: u64) -> bool {

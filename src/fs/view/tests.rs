@@ -372,3 +372,17 @@ fn a_changed_source_is_a_wish_of_the_newest_generation_only() {
     assert_eq!(seen["stale_files"], serde_json::json!([]));
     assert_eq!(seen["generations_read"], serde_json::json!([3]));
 }
+
+#[test]
+fn an_open_file_is_known_by_its_inode_whatever_came_since() {
+    let view = View::new(generation(&[("disk.img", 1)]), OWNER);
+    let handle = view.open(FIRST).unwrap();
+    for images in [&[("disk.img", 1), ("more", 1)][..], &[("disk.img", 2)]] {
+        drop(view.publish(ONLY, Edition::of(generation(images)), false));
+    }
+    let known = view.attributes(FIRST, None);
+    assert_eq!(known, view.attributes(FIRST, Some(handle)));
+    assert_eq!(known.map(|known| known.size), Some(12_298));
+    view.release(handle);
+    assert_eq!(view.attributes(FIRST, None), None);
+}
