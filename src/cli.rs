@@ -107,7 +107,7 @@ pub struct MountArgs {
     /// Permission bits of the images, in octal: 0444, or fewer
     #[arg(long, value_name = "MODE", default_value = FILE_MODE_DEFAULT, value_parser = parse_file_mode)]
     pub file_mode: FileMode,
-    /// Worker threads [default: one per CPU, 2 to 8]
+    /// Reads that are worked on at once [default: one per CPU, 2 to 8]
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<usize>,
     /// Return only once all images can be read, those that need an index too; after an edit, show the old ones until then

@@ -3,7 +3,7 @@
 //! ```text
 //! kernel ── fuser ── adapter ── view ── synth's images
 //!                    errno      (no FUSE)
-//! slots: reads that may be slow leave a worker for the rest
+//! lanes: who does the reads, so that a worker is left for the rest
 //! connection, mount, mountpoint: where it appears, how it goes away
 //! confine, unmounter: what the daemon gives up, and the process that keeps what is needed at the end
 //! shelf, control, status: what one config shows, and what the mount tells of itself
@@ -19,6 +19,7 @@ mod control;
 pub mod edition;
 mod errno;
 pub mod keepers;
+mod lanes;
 pub mod log_tail;
 pub mod mount;
 pub mod mountpoint;
@@ -26,7 +27,6 @@ pub mod pending;
 pub mod reload;
 mod settle;
 pub mod shelf;
-mod slots;
 mod status;
 pub mod unmounter;
 pub mod view;

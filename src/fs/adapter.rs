@@ -4,7 +4,6 @@
 //! the reply that it dropped has answered `EIO`. No handler holds a lock while bytes are produced, and none waits for
 //! anything that may take long: such reads move to a thread of their own.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
@@ -21,14 +20,14 @@ use fuser::{
 };
 use parking_lot::Mutex;
 
-use super::errno;
-use super::slots::Slots;
+use super::lanes::Lanes;
 use super::view::{self, Attributes, BLOCK_SIZE, Kind, Seek, View};
-use crate::synth::generation::Image;
 use crate::units::{to_u64, to_usize};
 
+mod reading;
 mod work;
 
+use reading::Read;
 use work::{guarded, later};
 
 /// How long the kernel may trust names, attributes and absences: nothing changes unless we tell it.
@@ -54,18 +53,13 @@ const WANTED_CAPABILITIES: InitFlags = InitFlags::FUSE_ASYNC_READ
     .union(InitFlags::FUSE_DO_READDIRPLUS)
     .union(InitFlags::FUSE_READDIRPLUS_AUTO);
 
-thread_local! {
-    /// Reads are rendered here and sent from here; a buffer per request would cost half as much again.
-    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 /// A [`View`] as fuser wants it.
 pub(super) struct Adapter {
     view: Arc<View>,
     /// Whether the kernel keeps no pages of the images.
     direct: bool,
-    /// Reads that workers do themselves.
-    slots: Slots,
+    /// Who does reads that take no long work.
+    lanes: Lanes<Read>,
     /// Handles that the kernel caches for and that no slow read was asked of yet.
     untried: Arc<Mutex<HashSet<u64>>>,
 }
@@ -74,9 +68,9 @@ impl Adapter {
     /// Workers may be occupied by `readers` reads at once: fewer than there are workers.
     pub(super) fn new(view: Arc<View>, direct: bool, readers: usize) -> Self {
         Self {
+            lanes: reading::lanes(&view, readers),
             view,
             direct,
-            slots: Slots::new(readers),
             untried: Arc::default(),
         }
     }
@@ -189,54 +183,6 @@ const fn is_direct(flags: OpenFlags) -> bool {
     flags.0 & libc::O_DIRECT != 0
 }
 
-/// Bytes that somebody asked for.
-struct Read<'a> {
-    view: &'a Arc<View>,
-    handle: u64,
-    image: &'a Arc<Image>,
-    offset: u64,
-    /// All of them inside the image.
-    len: usize,
-}
-
-impl Read<'_> {
-    /// Produces the bytes and sends them.
-    fn send(&self, reply: ReplyData) {
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            if buffer.len() < self.len {
-                buffer.resize(self.len, 0);
-            }
-            let (bytes, _) = buffer.split_at_mut(self.len);
-            match view::read(self.image, self.offset, bytes) {
-                Ok(count) => {
-                    self.view.note_read(count);
-                    reply.data(bytes.get(..count).unwrap_or_default());
-                }
-                Err(error) => {
-                    self.view.note_failure(self.handle, &error);
-                    reply.error(errno::of_read_error(&error, &self.image.name));
-                }
-            }
-        });
-    }
-
-    /// The same on a thread of its own, so that the worker can go on.
-    fn send_later(&self, reply: ReplyData) {
-        let (view, image) = (Arc::clone(self.view), Arc::clone(self.image));
-        let (handle, offset, len) = (self.handle, self.offset, self.len);
-        later(self.view, "read", move || {
-            let read = Read {
-                view: &view,
-                handle,
-                image: &image,
-                offset,
-                len,
-            };
-            read.send(reply);
-        });
-    }
-}
-
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let available = WANTED_CAPABILITIES.intersection(config.capabilities());
@@ -312,25 +258,21 @@ impl Filesystem for Adapter {
                 return reply.error(Errno::EBADF);
             };
             let len = view::readable_len(&image, offset, size);
+            let may_block = image.source.may_block(offset, to_u64(len));
+            if may_block && !is_direct(flags) && self.may_be_read_ahead(fh.0) {
+                return reply.error(Errno::EAGAIN);
+            }
             let read = Read {
-                view: &self.view,
                 handle: fh.0,
-                image: &image,
+                image,
                 offset,
                 len,
+                reply,
             };
-            if !image.source.may_block(offset, to_u64(len)) {
-                match self.slots.take() {
-                    Some(slot) => {
-                        read.send(reply);
-                        drop(slot);
-                    }
-                    None => read.send_later(reply),
-                }
-            } else if !is_direct(flags) && self.may_be_read_ahead(fh.0) {
-                reply.error(Errno::EAGAIN);
+            if may_block {
+                read.send_later(&self.view);
             } else {
-                read.send_later(reply);
+                self.lanes.run(read);
             }
         });
     }

@@ -4,10 +4,14 @@
 /// What each layer may name, besides the standard library and other crates.
 const ARROWS: &[(&str, &[&str])] = &[
     ("units", &["units"]),
+    ("sync", &["sync"]),
     ("formats", &["formats", "units"]),
     ("config", &["config", "units"]),
-    ("synth", &["synth", "formats", "config::spec", "units"]),
-    ("fs", &["fs", "synth", "units"]),
+    (
+        "synth",
+        &["synth", "formats", "config::spec", "sync", "units"],
+    ),
+    ("fs", &["fs", "synth", "sync", "units"]),
     ("export", &["export", "synth", "units"]),
     ("map", &["map", "synth", "units"]),
     (
@@ -17,7 +21,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Where fuser may be named.
-const FUSER_MODULES: &[&str] = &["src/fs/adapter.rs", "src/fs/errno.rs", "src/fs/mount.rs"];
+const FUSER_MODULES: &[&str] = &[
+    "src/fs/adapter.rs",
+    "src/fs/adapter/reading.rs",
+    "src/fs/errno.rs",
+    "src/fs/mount.rs",
+];
 
 /// Ways to the host that `formats` and `synth` have no use for.
 const HOST_WORDS: &[&str] = &[
