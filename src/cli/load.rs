@@ -1,5 +1,6 @@
 //! From a config file to planned images: the one way for all subcommands.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -188,17 +189,20 @@ fn cache_directory() -> Option<PathBuf> {
     Some(base.join("miragefs"))
 }
 
-/// That directory, made if only it is missing; `None` if it lies inside one of `places`.
+/// That directory, made if it is missing; `None` if it lies inside one of `places`.
 pub(super) fn made_cache_directory<'a>(
     mut places: impl Iterator<Item = &'a Path>,
 ) -> Option<PathBuf> {
     let directory = cache_directory()?;
-    let above = directory.parent()?.canonicalize().ok()?;
-    if places.any(|place| above.starts_with(place)) {
+    let there = directory
+        .ancestors()
+        .find_map(|path| path.canonicalize().ok())?;
+    if places.any(|place| there.starts_with(place)) {
         return None;
     }
     // Without it nothing is kept, which whoever keeps something will tell.
-    drop(std::fs::create_dir(&directory));
+    let mut builder = std::fs::DirBuilder::new();
+    drop(builder.recursive(true).mode(0o700).create(&directory));
     Some(directory)
 }
 

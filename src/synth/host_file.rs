@@ -5,17 +5,17 @@
 //! follows a symlink, and never opens anything but a regular file.
 
 mod age;
-mod closing;
 mod identity;
 mod open_files;
 mod opening;
+mod source_fd;
 
 use age::{is_young, wait_out_tick};
-pub use closing::SourceFd;
 pub use identity::Identity;
 use open_files::Held;
 pub use opening::{read_small_file, read_with_mtime};
 use opening::{reopen, with_descriptors};
+pub use source_fd::SourceFd;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -154,7 +154,7 @@ impl HostFiles {
     /// Adds a source.
     pub fn add_source(&mut self, directory: Arc<SourceDirectory>) -> SourceId {
         // What else is mounted below it is not known.
-        let is_remote = directory.cross_mounts || closing::is_remote(&directory.fd);
+        let is_remote = directory.cross_mounts || source_fd::is_remote(&directory.fd);
         self.sources.push(Source {
             directory,
             names: None,
@@ -475,8 +475,8 @@ impl HostFiles {
         }
         // Only now it is known to be a regular file: to open anything else may do something.
         self.verify(index, planned, &found)?;
-        let fd =
-            with_descriptors(|| reopen(&found)).map_err(|error| self.host_error(index, error))?;
+        let fd = with_descriptors(|| reopen(found.as_fd()))
+            .map_err(|error| self.host_error(index, error))?;
         let fd = Arc::new(SourceFd::new(fd, remote));
         self.held.keep_open(index, &fd);
         Ok(fd)

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::closing::SourceFd;
+use super::source_fd::SourceFd;
 use crate::units::to_u64;
 
 /// How many source files stay open at most, whatever the number of generations and machines; far below the usual limit

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ static DESCRIPTORS: LazyLock<Result<OwnedFd, Errno>> = LazyLock::new(|| {
 });
 
 /// Opens for reading what `found`, a descriptor with `O_PATH`, leads to, whatever its name leads to by now.
-pub(super) fn reopen(found: impl AsFd) -> Result<OwnedFd, Errno> {
+pub(super) fn reopen(found: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let descriptors = DESCRIPTORS.as_ref().map_err(|error| *error)?;
     let number = DecInt::from_fd(found);
     // NONBLOCK does nothing to regular files, and keeps others from waiting.
@@ -71,7 +71,7 @@ pub fn read_with_mtime(path: &Path, limit: u64) -> io::Result<(Vec<u8>, i64)> {
             "is no regular file",
         ));
     }
-    let file = File::from(reopen(found)?);
+    let file = File::from(reopen(found.as_fd())?);
     let metadata = file.metadata()?;
     let mut contents = Vec::new();
     file.take(limit.saturating_add(1))
