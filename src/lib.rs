@@ -25,5 +25,6 @@ pub mod export;
 pub mod formats;
 pub mod fs;
 pub mod map;
+mod sync;
 pub mod synth;
 pub mod units;

@@ -3,11 +3,12 @@
 //!
 //! Invariant: a text is made when its file is opened; a reader sees one moment.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::edition::{NoPapers, Papers, Picture};
+use crate::sync::AtomicU64;
 use crate::synth::generation::Image;
 use crate::synth::segments::SegmentMap;
 

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use super::control::{ControlInodes, Texts};
 use super::edition::{Edition, Refusal};
 use super::watch::Watching;
+use crate::sync::AtomicU64;
 use crate::synth::generation::Image;
 use crate::synth::pending::PendingImage;
 

@@ -5,12 +5,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use lru::LruCache;
-use parking_lot::Mutex;
 
 use super::source::{ByteSource, Origin, ReadError, Run, Step, check_range};
+use crate::sync::{AtomicU64, Mutex};
 use crate::units::{KIB, to_u64, to_usize};
 
 /// Bytes of a cache block: a page, the unit in which the kernel asks, and a block of ext4.
