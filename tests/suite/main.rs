@@ -18,6 +18,8 @@ mod disk;
 mod explain;
 mod export;
 mod ext4;
+mod faults;
+mod fuzz_corpus;
 mod images;
 mod kernel_log;
 mod lab;

@@ -75,7 +75,7 @@ fn vast() -> MemoryDisk {
     disk
 }
 
-fn qcow2<D: ByteSource + Clone + 'static>(disk: &D) -> Qcow2 {
+pub(crate) fn qcow2<D: ByteSource + Clone + 'static>(disk: &D) -> Qcow2 {
     Qcow2::new(Arc::new(disk.clone()), &DataMap::of(disk)).unwrap()
 }
 

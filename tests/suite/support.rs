@@ -16,9 +16,11 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
 pub(crate) use conformance::check_byte_source;
 pub(crate) use full_disk::FullDisk;
@@ -125,6 +127,15 @@ pub(crate) fn write_to_file(source: &dyn ByteSource, path: &Path) {
 pub(crate) struct MemoryDisk {
     len: u64,
     segments: BTreeMap<u64, Vec<u8>>,
+    /// Where reads fail; shared by clones.
+    broken: Arc<Mutex<Option<Broken>>>,
+}
+
+/// A stretch of a disk that cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    pub(crate) range: Range<u64>,
+    pub(crate) error: ReadError,
 }
 
 impl MemoryDisk {
@@ -133,6 +144,29 @@ impl MemoryDisk {
         Self {
             len,
             segments: BTreeMap::new(),
+            broken: Arc::default(),
+        }
+    }
+
+    /// Breaks a stretch of this disk and its clones, or mends them.
+    pub(crate) fn set_broken(&self, broken: Option<Broken>) {
+        *self.broken.lock().unwrap() = broken;
+    }
+
+    /// A disk of its own that holds other bytes in `range`, and data in the same places.
+    pub(crate) fn altered(&self, range: &Range<u64>) -> Self {
+        let mut segments = self.segments.clone();
+        for (start, bytes) in &mut segments {
+            for (byte, at) in bytes.iter_mut().zip(*start..) {
+                if range.contains(&at) {
+                    *byte = !*byte;
+                }
+            }
+        }
+        Self {
+            len: self.len,
+            segments,
+            broken: Arc::default(),
         }
     }
 
@@ -186,6 +220,13 @@ impl ByteSource for MemoryDisk {
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         check_range(offset, buf.len(), self.len)?;
+        let end = offset + to_u64(buf.len());
+        if let Some(broken) = &*self.broken.lock().unwrap()
+            && offset < broken.range.end
+            && end > broken.range.start
+        {
+            return Err(broken.error.clone());
+        }
         let mut filled = 0;
         while filled < buf.len() {
             let at = offset + to_u64(filled);

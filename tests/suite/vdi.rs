@@ -63,7 +63,7 @@ fn test_ids() -> VdiIds {
     ids("seed", "disk.vdi", &[0x42; 32])
 }
 
-fn vdi<D: ByteSource + Clone + 'static>(disk: &D) -> Vdi {
+pub(crate) fn vdi<D: ByteSource + Clone + 'static>(disk: &D) -> Vdi {
     Vdi::new(Arc::new(disk.clone()), &DataMap::of(disk), test_ids()).unwrap()
 }
 

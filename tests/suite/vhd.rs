@@ -65,11 +65,11 @@ pub(crate) fn disks() -> Vec<(&'static str, MemoryDisk)> {
     ]
 }
 
-fn dynamic(disk: &MemoryDisk) -> DynamicVhd {
+pub(crate) fn dynamic(disk: &MemoryDisk) -> DynamicVhd {
     DynamicVhd::new(Arc::new(disk.clone()), &DataMap::of(disk), PARAMS).unwrap()
 }
 
-fn fixed(disk: &MemoryDisk) -> SegmentMap {
+pub(crate) fn fixed(disk: &MemoryDisk) -> SegmentMap {
     fixed_vhd(Arc::new(disk.clone()), PARAMS).unwrap()
 }
 

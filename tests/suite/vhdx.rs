@@ -31,7 +31,7 @@ fn params() -> VhdxParams {
     }
 }
 
-fn vhdx(disk: &MemoryDisk) -> Vhdx {
+pub(crate) fn vhdx(disk: &MemoryDisk) -> Vhdx {
     Vhdx::new(Arc::new(disk.clone()), &DataMap::of(disk), params()).unwrap()
 }
 

@@ -73,7 +73,7 @@ fn params(name: &str) -> DescriptorParams {
     }
 }
 
-fn sparse(disk: &MemoryDisk) -> SparseVmdk {
+pub(crate) fn sparse(disk: &MemoryDisk) -> SparseVmdk {
     let data = DataMap::of(disk);
     SparseVmdk::new(Arc::new(disk.clone()), &data, params("disk.vmdk")).unwrap()
 }
@@ -88,7 +88,7 @@ pub(crate) fn stream(disk: &MemoryDisk, name: &str) -> StreamVmdk {
     stored(disk, &data, name, DirectoryPlace::Footer)
 }
 
-fn front(disk: &MemoryDisk, name: &str) -> StreamVmdk {
+pub(crate) fn front(disk: &MemoryDisk, name: &str) -> StreamVmdk {
     stored(disk, &DataMap::of(disk), name, DirectoryPlace::Front)
 }
 
