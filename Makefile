@@ -1,5 +1,5 @@
 # Thin: each target is a script that can also be run by hand.
-.PHONY: demo os test test-long bench setup clean
+.PHONY: demo os test test-long soak fuzz bench setup clean
 
 demo: ## install what is missing, build, mount the teaching lab, check it with real tools, boot it
 	scripts/demo.sh
@@ -12,6 +12,12 @@ test: ## formatting, lints, all five tiers of tests
 
 test-long: ## the same with more generated cases and the tests that take minutes
 	scripts/test.sh --long
+
+soak: ## an hour of edits under readers, with counters
+	scripts/soak.sh
+
+fuzz: ## each fuzzer for ten minutes
+	scripts/fuzz.sh
 
 bench: ## figures of time and memory, printed
 	scripts/bench.sh

@@ -6,9 +6,9 @@ PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=scripts/cargo-path.sh
 . scripts/cargo-path.sh
 
-scripts/setup.sh test
+scripts/setup.sh bench
 use_newest_cargo
-cargo build --release --locked
+cargo build --release --locked --bins --example read_path
 # By name: the library's and the program's own test harnesses hold no benches.
 cargo bench --locked --bench units
 for script in benches/*.sh; do

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Install what is missing on a Debian machine, and nothing else. A second run changes nothing.
 #
-#   setup.sh [demo|os|test|long]
+#   setup.sh [demo|os|test|long|bench]
 #
 # demo: what building, mounting, checking and booting the example needs. os: also what unpacks the Debian of examples/os.
 # test (default): also what the tests run; the Python readers of tests/readers come from PyPI, below target/tools.
-# long: also fsx, which `make test-long` runs; Debian has none, so cargo builds it below target/tools.
+# bench: also the other servers that the benchmark of the read path compares with.
+# long: also cargo-fuzz, a C++ compiler for it, and fsx, which `make test-long` runs; Debian has none, so cargo builds it below target/tools.
 # Root, or sudo, is needed only if something is missing.
 set -euo pipefail
 # Debian gives ordinary users no sbin; e2fsck and sfdisk live there.
@@ -16,15 +17,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 profile=${1:-test}
 case $profile in
-demo | os | test | long) ;;
+demo | os | test | long | bench) ;;
 *)
-    echo "usage: setup.sh [demo|os|test|long]" >&2
+    echo "usage: setup.sh [demo|os|test|long|bench]" >&2
     exit 2
     ;;
 esac
 
 is_for_tests() {
-    [ "$profile" = test ] || [ "$profile" = long ]
+    [ "$profile" = test ] || [ "$profile" = long ] || [ "$profile" = bench ]
 }
 
 die() {
@@ -114,6 +115,16 @@ list_missing() {
     /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     # The shell has a word of that name.
     [ -x /usr/bin/time ] || missing+=(time)
+    [ "$profile" != long ] || need g++ g++
+    [ "$profile" != bench ] || need_peers
+}
+
+# Other FUSE servers of disk images, which the benchmark reads beside ours.
+need_peers() {
+    need xmount xmount
+    need nbdkit nbdkit
+    need nbdfuse libnbd-bin
+    need qemu-storage-daemon qemu-system-common qemu-utils qemu-system-x86
 }
 
 # The exerciser of files, by Alan Somers.
@@ -121,6 +132,12 @@ build_fsx() {
     [ "$profile" = long ] && [ ! -x target/tools/bin/fsx ] || return 0
     use_newest_cargo
     cargo install --locked --quiet --root target/tools --version 0.3.2 fsx
+}
+
+build_cargo_fuzz() {
+    [ "$profile" = long ] && [ ! -x target/tools/bin/cargo-fuzz ] || return 0
+    use_newest_cargo
+    cargo install --locked --quiet --root target/tools cargo-fuzz
 }
 
 # Readers of disk images that are written in Python, in an environment of their own. Its copy of the list comes last:
@@ -144,6 +161,7 @@ install_readers() {
 
 install_tools() {
     build_fsx
+    build_cargo_fuzz
     install_readers
 }
 

@@ -71,6 +71,11 @@ run_tests() {
     cargo test --locked --no-fail-fast -- --show-output
 }
 
+# Locks that a test controls are other locks: built apart, so that nothing else is built anew each time.
+run_schedules() {
+    cargo test --locked --features shuttle --profile schedules --target-dir target/schedules --test schedules
+}
+
 # How many tests passed and failed in each top-level module: formats is tier 0, synth tier 1, the suite's topics the rest.
 count_by_module() {
     awk '/^test [^ ]+ \.\.\. (ok|FAILED)$/ { split($2, part, "::"); seen[part[1]]; count[part[1], $NF]++ }
@@ -91,6 +96,9 @@ step "dependencies" check_dependencies
 step "the lab that the tests boot" examples/lab/prepare.sh
 step "the Debian that the tests boot" prepare_os
 step "tests" run_tests
+step "schedules of threads" run_schedules
+[ "$profile" = test ] || step "fuzzers" scripts/fuzz.sh
+[ "$profile" = test ] || step "soak" scripts/soak.sh
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"

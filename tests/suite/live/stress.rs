@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Live, sha256};
 use crate::kernel_log::KernelLog;
@@ -202,6 +202,72 @@ fn resources(pid: i64) -> (usize, usize, u64) {
     (count("task"), count("fd"), resident)
 }
 
+/// How long the stress goes on: for some edits, or, as `scripts/soak.sh` has it, for some time.
+struct Length {
+    seconds: Option<u64>,
+    start: Instant,
+    edits: u64,
+    edits_max: u64,
+    minutes: u64,
+}
+
+impl Length {
+    fn new() -> Self {
+        let asked = std::env::var("MIRAGEFS_SOAK_SECONDS").ok();
+        Self {
+            seconds: asked.map(|seconds| seconds.parse().unwrap()),
+            start: Instant::now(),
+            edits: 0,
+            edits_max: if long_tests() { 1000 } else { 200 },
+            minutes: 0,
+        }
+    }
+
+    /// Asked before each edit.
+    fn is_over(&mut self) -> bool {
+        self.edits += 1;
+        match self.seconds {
+            Some(seconds) => self.start.elapsed().as_secs() >= seconds,
+            None => self.edits > self.edits_max,
+        }
+    }
+
+    fn is_half(&self) -> bool {
+        match self.seconds {
+            Some(seconds) => self.start.elapsed().as_secs() >= seconds / 2,
+            None => self.edits > self.edits_max / 2,
+        }
+    }
+
+    /// Once in each minute.
+    fn is_minute(&mut self) -> bool {
+        let minutes = self.start.elapsed().as_secs() / 60;
+        let is_new = minutes > self.minutes;
+        self.minutes = minutes;
+        is_new
+    }
+}
+
+/// A line of counters.
+#[expect(clippy::print_stdout, reason = "whoever runs a soak watches it")]
+fn tell(live: &Live, pid: i64, scene: &Scene) {
+    let status = live.status();
+    let (threads, files, resident) = resources(pid);
+    println!(
+        "generation {}, {} reads of {} MiB, {} stale, {} failed; {} whole copies, {} refused, {} mounts; {threads} threads, \
+         {files} descriptors, {} MiB resident",
+        status["generation"],
+        status["reads"],
+        status["bytes_read"].as_u64().unwrap() >> 20,
+        status["stale_reads"],
+        status["failed_reads"],
+        scene.tally.whole.load(Ordering::Relaxed),
+        scene.tally.refused.load(Ordering::Relaxed),
+        scene.mounts.load(Ordering::Relaxed),
+        resident >> 10
+    );
+}
+
 #[test]
 fn every_copy_is_one_generation_whatever_is_edited_meanwhile() {
     if !require_fuse() || !can_mount() {
@@ -224,7 +290,7 @@ fn every_copy_is_one_generation_whatever_is_edited_meanwhile() {
     };
     edit_source(0);
     live.settle();
-    let edits = if long_tests() { 1000 } else { 200 };
+    let mut length = Length::new();
     let pid = live.status()["pid"].as_i64().unwrap();
     let scene = Scene::default();
     let mut halfway = None;
@@ -237,7 +303,7 @@ fn every_copy_is_one_generation_whatever_is_edited_meanwhile() {
         threads.spawn(|| mount_all_the_time(&live, &scene, &mut kernel));
         let over = Over(&scene.is_over);
         let mut random = 42;
-        for edit in 0..edits {
+        while !length.is_over() {
             random = next_random(random);
             match random % 3 {
                 0 => edit_source(random / 3 % SOURCES),
@@ -253,8 +319,11 @@ fn every_copy_is_one_generation_whatever_is_edited_meanwhile() {
                 10
             };
             std::thread::sleep(Duration::from_millis(pause));
-            if edit == edits / 2 {
+            if length.is_half() && halfway.is_none() {
                 halfway = Some(resources(pid));
+            }
+            if length.is_minute() {
+                tell(&live, pid, &scene);
             }
         }
         drop(over);
