@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use miragefs::units::to_u64;
 use rustix::process::Signal;
 
 use crate::mount::errno;
@@ -305,4 +306,41 @@ fn a_log_that_would_be_hidden_or_copied_is_refused() {
         stderr(&refused)
     );
     assert!(!log.exists());
+}
+
+#[test]
+fn the_kernel_keeps_pages_unless_the_mount_is_direct() {
+    if !require_fuse() {
+        return;
+    }
+    let workspace = Workspace::new();
+    let bytes_read = || {
+        let status = workspace.mountpoint().join(".miragefs/status.json");
+        let text = fs::read_to_string(status).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        status["bytes_read"].as_u64().unwrap()
+    };
+    let mut images = Vec::new();
+    for (options, again) in [
+        (&[][..], false),
+        (&["--cache=direct"], true),
+        (&["-o", "cache=direct"], true),
+    ] {
+        let mounted = output(workspace.mount_command().args(options));
+        assert_eq!(mounted.status.code(), Some(0), "{}", stderr(&mounted));
+        let first = fs::read(workspace.image()).unwrap();
+        let before = bytes_read();
+        let second = fs::read(workspace.image()).unwrap();
+        let asked = bytes_read() - before;
+        // A status is read too.
+        assert_eq!(
+            asked > to_u64(second.len()) / 2,
+            again,
+            "{options:?}: {asked}"
+        );
+        assert!(first == second);
+        images.push(first);
+        assert_eq!(workspace.unmount().status.code(), Some(0));
+    }
+    assert!(images.windows(2).all(|pair| pair[0] == pair[1]));
 }

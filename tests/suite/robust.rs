@@ -169,7 +169,7 @@ fn a_source_that_hangs_holds_up_only_its_own_readers() {
     signal(daemon, Signal::CONT);
     assert_eq!(waiting, readers.len(), "the kernel knew the bytes already");
     for (reader, bytes) in readers.into_iter().enumerate() {
-        let start = reader % 8 << 20;
+        let start = (reader % 8) << 20;
         assert!(bytes.join().unwrap().unwrap() == far[start..start + (1 << 20)]);
     }
 }
@@ -343,7 +343,7 @@ fn descriptors_that_cannot_be_had_fail_only_the_reads_that_need_them() {
         current: Some(3),
         ..before
     };
-    rustix::process::prlimit(id, Resource::Nofile, none.clone()).unwrap();
+    rustix::process::prlimit(id, Resource::Nofile, none).unwrap();
     assert_eq!(errno(read_at(&file, place, 4096)), Some(libc::EIO));
     // Metadata of the file system needs no descriptor.
     assert!(read_at(&file, 0, 4096).is_ok());
