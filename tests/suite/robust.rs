@@ -108,8 +108,12 @@ impl TwoSources {
             place_of(&outer.image(), &near),
         );
         // What the kernel has of it would be read without a word to its daemon.
-        let through = File::open(inner.image()).unwrap();
-        rustix::fs::fadvise(&through, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        for workspace in [&outer, &inner] {
+            let unmounted = workspace.unmount();
+            assert_eq!(unmounted.status.code(), Some(0), "{}", stderr(&unmounted));
+        }
+        mounted(&inner);
+        mounted(&outer);
         Self {
             inner,
             outer,
@@ -354,6 +358,8 @@ fn descriptors_that_cannot_be_had_fail_only_the_reads_that_need_them() {
     let (workspace, source) = workspace_with_source();
     let contents = noise(5, NOISE_LEN);
     fs::write(source.join("file"), &contents).unwrap();
+    // A file that is not stored yet looks as if it had holes, and planning opens it to see.
+    File::open(source.join("file")).unwrap().sync_all().unwrap();
     mounted(&workspace);
     let place = place_of(&workspace.image(), &contents);
     assert_eq!(workspace.unmount().status.code(), Some(0));
