@@ -159,14 +159,14 @@ impl Lab {
         let mut touched = Vec::new();
         match edit {
             Edit::Write(file, len) => {
+                touched.extend(led_to(path(file)));
                 drop(fs::write(path(file), vec![b'w'; usize::from(*len)]));
-                touched.push(path(file));
             }
             Edit::Append(file) => {
                 let mut bytes = fs::read(path(file)).unwrap_or_default();
                 bytes.push(b'a');
+                touched.extend(led_to(path(file)));
                 drop(fs::write(path(file), bytes));
-                touched.push(path(file));
             }
             Edit::Delete(file) => {
                 drop(fs::remove_file(path(file)));
@@ -174,8 +174,8 @@ impl Lab {
             }
             Edit::Chmod(file, mode) => {
                 let mode = fs::Permissions::from_mode(u32::from(*mode));
+                touched.extend(led_to(path(file)));
                 drop(fs::set_permissions(path(file), mode));
-                touched.push(path(file));
             }
             Edit::Rename(from, to) => {
                 drop(fs::rename(path(from), path(to)));
@@ -206,7 +206,7 @@ impl Lab {
                 if let Ok(opened) = fs::File::options().append(true).open(path(file)) {
                     opened.set_modified(std::time::SystemTime::now()).unwrap();
                 }
-                touched.push(path(file));
+                touched.extend(led_to(path(file)));
             }
             Edit::Inline(len) => settings.inline = *len,
             Edit::Comment => settings.comments = settings.comments.saturating_add(1),
@@ -250,6 +250,21 @@ impl Lab {
         let again = replan(&spec, &options, &mut self.memory).map_err(words);
         (again, plan(&spec, &options).map_err(words))
     }
+}
+
+/// A path, and those that it leads to if it is a symlink: what is done to it is done to the last of them.
+fn led_to(path: PathBuf) -> Vec<PathBuf> {
+    let mut paths = vec![path];
+    while let Some(target) = paths.last().and_then(|last| {
+        let target = fs::read_link(last).ok()?;
+        Some(last.parent()?.join(target))
+    }) {
+        if paths.contains(&target) {
+            break;
+        }
+        paths.push(target);
+    }
+    paths
 }
 
 fn assert_same(again: &Planned, fresh: &Planned) -> TestCaseResult {
