@@ -1,7 +1,7 @@
 //! Planning again with a memory: whatever changed, the plan is the one that is made from nothing.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -159,27 +159,28 @@ impl Lab {
         let mut touched = Vec::new();
         match edit {
             Edit::Write(file, len) => {
-                touched.extend(led_to(path(file)));
+                touched.extend(self.led_to(path(file)));
                 drop(fs::write(path(file), vec![b'w'; usize::from(*len)]));
             }
             Edit::Append(file) => {
                 let mut bytes = fs::read(path(file)).unwrap_or_default();
                 bytes.push(b'a');
-                touched.extend(led_to(path(file)));
+                touched.extend(self.led_to(path(file)));
                 drop(fs::write(path(file), bytes));
             }
             Edit::Delete(file) => {
+                touched.extend(self.names_of(path(file)));
                 drop(fs::remove_file(path(file)));
-                touched.push(path(file));
             }
             Edit::Chmod(file, mode) => {
                 let mode = fs::Permissions::from_mode(u32::from(*mode));
-                touched.extend(led_to(path(file)));
+                touched.extend(self.led_to(path(file)));
                 drop(fs::set_permissions(path(file), mode));
             }
             Edit::Rename(from, to) => {
+                touched.extend(self.names_of(path(from)));
+                touched.extend(self.names_of(path(to)));
                 drop(fs::rename(path(from), path(to)));
-                touched.extend([path(from), path(to)]);
             }
             Edit::Symlink(from, to) => {
                 drop(symlink(file_name(*from), path(to)));
@@ -206,7 +207,7 @@ impl Lab {
                 if let Ok(opened) = fs::File::options().append(true).open(path(file)) {
                     opened.set_modified(std::time::SystemTime::now()).unwrap();
                 }
-                touched.extend(led_to(path(file)));
+                touched.extend(self.led_to(path(file)));
             }
             Edit::Inline(len) => settings.inline = *len,
             Edit::Comment => settings.comments = settings.comments.saturating_add(1),
@@ -224,6 +225,36 @@ impl Lab {
         }
         self.text = settings.text();
         touched
+    }
+
+    /// All names of the file at `path`: its times are theirs, and its link count.
+    fn names_of(&self, path: PathBuf) -> Vec<PathBuf> {
+        let inode = |path: &PathBuf| fs::symlink_metadata(path).ok().map(|found| found.ino());
+        let wanted = inode(&path);
+        let names = (0..FILES).map(|number| self.source().join(file_name(number)));
+        let mut names: Vec<_> = names
+            .filter(|name| wanted.is_some() && inode(name) == wanted)
+            .collect();
+        names.push(path);
+        names
+    }
+
+    /// The same for what `path` leads to, too, if it is a symlink: what is done to it is done to that.
+    fn led_to(&self, path: PathBuf) -> Vec<PathBuf> {
+        let mut paths = vec![path];
+        while let Some(target) = paths.last().and_then(|last| {
+            let target = fs::read_link(last).ok()?;
+            Some(last.parent()?.join(target))
+        }) {
+            if paths.contains(&target) {
+                break;
+            }
+            paths.push(target);
+        }
+        paths
+            .into_iter()
+            .flat_map(|path| self.names_of(path))
+            .collect()
     }
 
     fn options(&self) -> PlanOptions {
@@ -250,21 +281,6 @@ impl Lab {
         let again = replan(&spec, &options, &mut self.memory).map_err(words);
         (again, plan(&spec, &options).map_err(words))
     }
-}
-
-/// A path, and those that it leads to if it is a symlink: what is done to it is done to the last of them.
-fn led_to(path: PathBuf) -> Vec<PathBuf> {
-    let mut paths = vec![path];
-    while let Some(target) = paths.last().and_then(|last| {
-        let target = fs::read_link(last).ok()?;
-        Some(last.parent()?.join(target))
-    }) {
-        if paths.contains(&target) {
-            break;
-        }
-        paths.push(target);
-    }
-    paths
 }
 
 fn assert_same(again: &Planned, fresh: &Planned) -> TestCaseResult {
