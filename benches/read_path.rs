@@ -147,34 +147,36 @@ fn serve(mountpoint: &Path, source: Option<File>, len: u64, direct: bool) {
 
 /// What one reader reads.
 struct Work {
-    blocks: Vec<u64>,
-    block: usize,
+    /// Offsets and lengths.
+    blocks: Vec<(u64, usize)>,
 }
 
 fn run(file: &File, work: &Work) -> u64 {
     // Aligned for O_DIRECT.
-    let mut space = vec![0_u8; work.block + 4096];
+    let longest = work.blocks.iter().map(|(_, len)| *len).max().unwrap_or(0);
+    let mut space = vec![0_u8; longest + 4096];
     let skip = space.as_ptr().align_offset(4096);
-    let buffer = &mut space[skip..skip + work.block];
+    let buffer = &mut space[skip..skip + longest];
     let mut bytes = 0;
-    for offset in &work.blocks {
-        bytes += u64::try_from(file.read_at(buffer, *offset).unwrap()).unwrap();
+    for (offset, len) in &work.blocks {
+        bytes += u64::try_from(file.read_at(&mut buffer[..*len], *offset).unwrap()).unwrap();
     }
     bytes
 }
 
-/// The blocks of all spans in order, then shared out.
+/// The blocks of all spans in order, then shared out. In sequence, nothing of a span is left out but what comes before its
+/// first page and after its last: a disk of small files has many short ones.
 fn plan(spans: &[(u64, u64)], random: bool, block: u64, readers: usize, count: usize) -> Vec<Work> {
-    let all: Vec<u64> = spans
+    let step = usize::try_from(block).unwrap();
+    let all: Vec<(u64, usize)> = spans
         .iter()
         .flat_map(|(start, end)| {
-            let first = start.next_multiple_of(block);
-            (first..*end)
-                .step_by(usize::try_from(block).unwrap())
-                .filter(move |at| at + block <= *end)
+            let last = end / 4096 * 4096;
+            (start.next_multiple_of(4096)..last)
+                .step_by(step)
+                .map(move |at| (at, usize::try_from(block.min(last - at)).unwrap()))
         })
         .collect();
-    let block_len = usize::try_from(block).unwrap();
     if random {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
@@ -186,7 +188,6 @@ fn plan(spans: &[(u64, u64)], random: bool, block: u64, readers: usize, count: u
         return (0..readers)
             .map(|_| Work {
                 blocks: (0..count / readers).map(|_| next()).collect(),
-                block: block_len,
             })
             .collect();
     }
@@ -195,7 +196,6 @@ fn plan(spans: &[(u64, u64)], random: bool, block: u64, readers: usize, count: u
         .chunks(share)
         .map(|blocks| Work {
             blocks: blocks.to_vec(),
-            block: block_len,
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! The scripts of `benches/` that compare with other programs run and print their tables. Times neither pass nor fail.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::mounted::require_fuse;
@@ -31,6 +32,18 @@ fn output_of(script: &str, arguments: &[&str], variables: &[(&str, &str)]) -> St
     assert!(output.status.success(), "{script}: {text}\n{errors}");
     println!("{text}{errors}");
     text
+}
+
+/// A program of `benches/`, which cargo builds beside the tests.
+fn example(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.parent().unwrap().parent().unwrap();
+    profile.join("examples").join(name)
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// Cells of the rows of a table that begin with `first`.
@@ -100,6 +113,55 @@ fn edits_are_compared_with_mke2fs() {
             let share = number(row[6]);
             assert!(share > 0.0 && share <= 100.0, "{row:?}");
         }
+    }
+}
+
+#[test]
+fn the_read_path_is_compared_with_other_servers() {
+    if !require_fuse() || !["python3", "tar", "cp"].into_iter().all(require_tool) {
+        return;
+    }
+    let reader = example("read_path");
+    assert!(
+        reader.exists(),
+        "`cargo build --examples` is missing; `cargo test` does it"
+    );
+    let variables = [("READ_PATH", reader.to_str().unwrap())];
+    let text = output_of("benches/read_path.sh", &["--quick"], &variables);
+    let mut subjects = vec!["real file", "zeros server", "pread server"];
+    for (name, programs) in [
+        ("xmount", &["xmount"][..]),
+        ("nbdkit + nbdfuse", &["nbdkit", "nbdfuse"]),
+        ("qemu-storage-daemon", &["qemu-storage-daemon"]),
+    ] {
+        // Only `setup.sh bench` installs them: their absence is no failure, and the program names it.
+        let missing = programs.iter().find(|program| !is_installed(program));
+        match missing {
+            None => subjects.push(name),
+            Some(program) => {
+                let line = format!("left out: {program} is not installed");
+                assert!(text.contains(&line), "{line}: {text}");
+            }
+        }
+    }
+    subjects.extend(["disk.img", "disk.vmdk", "boot.ova"]);
+    for state in ["warm", "cold", "O_DIRECT"] {
+        for work in ["1 MiB in sequence", "4 KiB at random"] {
+            for readers in ["", ", 4 readers"] {
+                let title = format!("{state}, {work}{readers} (");
+                let begin = text.find(&title).expect(&title);
+                let section: Vec<_> = text[begin..].lines().skip(1).collect();
+                for (line, name) in section.iter().zip(&subjects) {
+                    assert!(line.trim_start().starts_with(name), "{title}: {line}");
+                }
+            }
+        }
+    }
+    for what in [
+        "export of disk.img to cp",
+        "2,000 small files: disk.img in sequence to tar",
+    ] {
+        assert!(text.contains(what), "{what}: {text}");
     }
 }
 
