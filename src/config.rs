@@ -16,6 +16,7 @@ mod resolve;
 mod resolved;
 pub mod spec;
 mod starter;
+mod version;
 mod warning;
 
 pub use error::{ConfigError, ConfigErrorKind};
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// The paths that it names, absolute, symlinks in them not resolved: what they lead to may change.
     pub paths: Vec<PathBuf>,
+    /// Directories whose names decide what is taken (`newest`), absolute, symlinks resolved.
+    pub directories: Vec<PathBuf>,
 }
 
 /// What a config depends on besides its text and the sources.
@@ -98,6 +101,7 @@ pub fn load_text(
         warnings: context.warnings,
         files: sources.paths(),
         paths: context.paths.into_inner(),
+        directories: context.directories.into_inner().into_iter().collect(),
     })
 }
 

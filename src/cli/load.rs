@@ -106,6 +106,7 @@ pub(super) fn plan(
         warnings,
         files,
         paths: _,
+        directories: _,
     } = loaded;
     let progress = Arc::new(ScanProgress::new());
     let mut all: Vec<Warning> = Vec::new();

@@ -94,6 +94,7 @@ impl ConfigPlanner {
         names.extend(copies.filter_map(|copy| copy.owners.clone()));
         names.extend(spec.vm.template.as_ref().map(|one| one.path.clone()));
         self.watched.names = names;
+        self.watched.directories.clone_from(&loaded.directories);
     }
 
     fn edition(&mut self, planned: &LoadedPlan) -> Edition {
@@ -156,9 +157,13 @@ impl Planner for ConfigPlanner {
     }
 
     fn watched(&self) -> Watched {
+        let mut directories = self.memory.directories();
+        directories.extend(self.watched.directories.iter().cloned());
+        directories.sort_unstable();
+        directories.dedup();
         Watched {
             names: self.watched.names.clone(),
-            directories: self.memory.directories(),
+            directories,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::units::{ByteCount, ParseSizeError};
 pub use super::resolve::boot::BootError;
 pub use super::resolve::ext4::Ext4SpecError;
 pub use super::resolve::layout::LayoutError;
+pub use super::resolve::newest::NewestError;
 use super::resolve::vm::VmError;
 
 /// A mistake in the config, with its place.
@@ -345,6 +346,9 @@ pub enum ConfigErrorKind {
     /// A file system that cannot be made like that.
     #[error(transparent)]
     Ext4(#[from] Ext4SpecError),
+    /// Nothing to take the newest of.
+    #[error(transparent)]
+    Newest(NewestError),
     /// What boots the machine.
     #[error(transparent)]
     Boot(#[from] BootError),

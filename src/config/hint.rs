@@ -4,6 +4,7 @@
 //! has an arm that returns nothing.
 
 use std::io;
+use std::path::Path;
 
 use super::error::{ConfigErrorKind, listed};
 use super::keys::nearest;
@@ -73,6 +74,10 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
         Kind::NumberOfNoDevice { key, .. } => format!("leave `{key}` out"),
         Kind::ImagePath { value, .. } => image_path(value),
         Kind::Pattern { key, pattern, .. } => self::pattern(key, pattern),
+        Kind::Newest(error) => error.hint(),
+        Kind::Missing { key: "from", path } if has_star(path) => {
+            "newest = true takes the newest of what matches a `*`".to_owned()
+        }
         Kind::Missing { .. } => RELATIVE_PATHS.to_owned(),
         Kind::Forbidden { .. } => PERMISSIONS.to_owned(),
         Kind::Inaccessible { error, .. } if error.kind() == io::ErrorKind::NotADirectory => {
@@ -106,6 +111,11 @@ pub(super) fn hint(kind: &ConfigErrorKind, included: bool) -> String {
             "unset it, or give the seconds since 1970: SOURCE_DATE_EPOCH=$(date +%s)".to_owned()
         }
     }
+}
+
+fn has_star(path: &Path) -> bool {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    name.is_some_and(|name| name.contains('*'))
 }
 
 fn unreadable(error: &io::Error, included: bool) -> &'static str {

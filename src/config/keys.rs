@@ -111,6 +111,7 @@ const COPY: TableKeys = TableKeys {
     title: "copy",
     keys: &[
         key("from", Shape::Text),
+        key("newest", Shape::Boolean),
         key("to", Shape::Text),
         key("owner", Shape::Text),
         key("owners", Shape::Text),

@@ -85,6 +85,8 @@ pub(crate) struct RawCopy {
     #[serde(default)]
     pub(crate) include: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(crate) newest: bool,
+    #[serde(default)]
     pub(crate) cross_mounts: bool,
     #[serde(default)]
     pub(crate) xattrs: Vec<Spanned<String>>,

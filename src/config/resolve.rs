@@ -3,6 +3,7 @@
 //! Invariant: sources are looked at with `stat` and `faccessat` only, never opened.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -25,6 +26,7 @@ mod ids;
 mod images;
 mod inline;
 pub(crate) mod layout;
+pub(crate) mod newest;
 mod partition;
 mod variables;
 pub(crate) mod vm;
@@ -48,6 +50,8 @@ pub(crate) struct Context<'a> {
     pub(crate) warnings: Vec<ConfigWarning>,
     /// Paths that the config names, as typed and absolute: what they lead to may change.
     pub(crate) paths: RefCell<Vec<PathBuf>>,
+    /// Directories whose names decide what is taken, symlinks resolved.
+    pub(crate) directories: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl<'a> Context<'a> {
@@ -57,6 +61,7 @@ impl<'a> Context<'a> {
             environment,
             warnings: Vec::new(),
             paths: RefCell::default(),
+            directories: RefCell::default(),
         }
     }
 

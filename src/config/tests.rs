@@ -16,6 +16,7 @@ mod ext4;
 mod includes;
 mod layout_errors;
 mod machine;
+mod newest;
 mod resolved;
 mod system;
 
@@ -152,7 +153,8 @@ fn starter_is_valid() {
 #[test]
 fn example_of_the_reference_is_valid() {
     let reference = include_str!("../../docs/config.md");
-    let (_, rest) = reference.split_once("```toml\n").unwrap();
+    let (_, rest) = reference.split_once("## Example").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
     let loaded = Lab::new().load(example).unwrap();
     assert_eq!(loaded.spec.partitions[1].size, PartitionSize::Rest);

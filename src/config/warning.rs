@@ -1,6 +1,7 @@
 //! What the user should know although nothing is wrong.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -36,6 +37,21 @@ pub enum ConfigWarningKind {
         typed: u64,
         /// Bytes of the disk.
         rounded: u64,
+    },
+    /// The newest version of one entry is one that another lacks.
+    #[error(
+        "`from`: `{}` has `{newest}` but no `{missing}`; {taken} is taken",
+        directory.display()
+    )]
+    NewestIncomplete {
+        /// Where was looked.
+        directory: PathBuf,
+        /// The name that is there.
+        newest: String,
+        /// The name that is not.
+        missing: String,
+        /// The version that is used.
+        taken: String,
     },
     /// Nothing starts the boot loader.
     #[error(

@@ -1,6 +1,7 @@
 //! Configs and sources that are edited under a mount: one consistent world for every reader, at once.
 
 mod machines;
+mod newest;
 mod picture;
 mod saving;
 mod serving;

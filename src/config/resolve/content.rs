@@ -15,7 +15,12 @@ const MODE_MAX: u16 = 0o7777;
 /// EXT4_NAME_LEN.
 const COMPONENT_LEN_MAX: usize = 255;
 
-pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<CopySpec> {
+/// An entry of `copy`, which takes `chosen` if its `from` has a `*`.
+pub(super) fn copy(
+    typed: &Spanned<RawCopy>,
+    chosen: Option<PathBuf>,
+    context: &Context<'_>,
+) -> Result<CopySpec> {
     let raw = typed.get_ref();
     let Some(from) = &raw.from else {
         let (key, table) = ("from", "an entry of copy");
@@ -25,7 +30,8 @@ pub(super) fn copy(typed: &Spanned<RawCopy>, context: &Context<'_>) -> Result<Co
         let (key, value, rule) = ("from", String::new(), "expected a path");
         return Err(context.error(&from.span(), ConfigErrorKind::Text { key, value, rule }));
     }
-    let (path, metadata) = context.readable("from", context.absolute(from), &from.span())?;
+    let path = chosen.unwrap_or_else(|| context.absolute(from));
+    let (path, metadata) = context.readable("from", path, &from.span())?;
     if !metadata.is_dir() && !metadata.is_file() {
         let kind = ConfigErrorKind::FileType {
             key: "from",

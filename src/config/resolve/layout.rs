@@ -326,7 +326,7 @@ fn fixed_size(typed: &Spanned<RawSize>, context: &mut Context<'_>) -> Result<u64
 pub(super) fn partitions(
     typed: &[Spanned<RawPartition>],
     disk: &DiskSpec,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) -> Result<Vec<PartitionSpec>> {
     let count = typed.len();
     let last_span = typed.last().map_or(0..0, Spanned::span);

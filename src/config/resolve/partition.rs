@@ -3,11 +3,11 @@
 use toml::Spanned;
 
 use super::layout::{LayoutError, SWAP_SIZE_MIN};
-use super::{Context, Result, content, ext4, inline};
+use super::{Context, Result, content, ext4, inline, newest};
 use crate::config::error::ConfigErrorKind;
-use crate::config::raw::{RawPartition, RawSize};
+use crate::config::raw::{RawCopy, RawPartition, RawSize};
 use crate::config::spec::{
-    DiskSize, DiskSpec, Filesystem, PartitionSize, PartitionSpec, PartitionTable,
+    CopySpec, DiskSize, DiskSpec, Filesystem, PartitionSize, PartitionSpec, PartitionTable,
 };
 use crate::units::{Lba, SECTOR_SIZE};
 
@@ -28,7 +28,7 @@ pub(super) fn resolve(
     index: usize,
     count: usize,
     disk: &DiskSpec,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) -> Result<PartitionSpec> {
     let raw = typed.get_ref();
     let kind = filesystem_kind(raw, context)?;
@@ -58,7 +58,7 @@ pub(super) fn resolve(
         filesystem: filesystem(typed, &label, (kind, size), context)?,
         bootloader_directory: super::boot::directory(raw, bootloader, &label, context)?,
         free,
-        copies: entries(&raw.copy, content::copy, context)?,
+        copies: copies(&raw.copy, context)?,
         directories: entries(&raw.mkdir, inline::directory, context)?,
         files: entries(&raw.files, inline::file, context)?,
         symlinks: entries(&raw.symlink, inline::symlink, context)?,
@@ -66,6 +66,14 @@ pub(super) fn resolve(
         location: context.locate(&typed.span()),
         label,
     })
+}
+
+fn copies(typed: &[Spanned<RawCopy>], context: &mut Context<'_>) -> Result<Vec<CopySpec>> {
+    let chosen = newest::choose(typed, context)?;
+    let copies = typed.iter().zip(chosen);
+    copies
+        .map(|(copy, chosen)| content::copy(copy, chosen, context))
+        .collect()
 }
 
 fn entries<T, U>(

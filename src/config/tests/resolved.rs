@@ -33,6 +33,7 @@ copy = [
     { from = "boot", to = "/b/", owner = "1:2", mode = "0700", exclude = ["*.swp", "a\"b"], include = ["*"], cross-mounts = true, sparse = "never", xattrs = ["user.*"] },
     { from = "vmuser", to = "/v", uid-map = ["100000:0:65536"], gid-map = "all-root" },
     { from = "440.bin", to = "/dir/" },
+    { from = "440.*", newest = true, to = "/newest/" },
     { from = "440.bin", to = "/named", owners = "owners.mtree" },
 ]
 mkdir = [ { path = "/made", mode = "0711", owner = "5:6" } ]
@@ -169,5 +170,8 @@ fn every_key_is_written_out() {
     }
     look(&ROOT, &written, &mut missing);
     // What they say is said in its place.
-    assert_eq!(missing, ["the top level: variables", "[vm]: template"]);
+    assert_eq!(
+        missing,
+        ["the top level: variables", "copy: newest", "[vm]: template"]
+    );
 }
