@@ -1,8 +1,11 @@
 # Thin: each target is a script that can also be run by hand.
-.PHONY: demo os test test-long soak fuzz bench setup clean
+.PHONY: demo lab os test test-long soak fuzz bench setup clean
 
 demo: ## install what is missing, build, mount the teaching lab, check it with real tools, boot it
 	scripts/demo.sh
+
+lab: ## a lab over NFS: serve, download, boot, edit, upgrade, take down, beside the classic way; LAB=debian: with a whole Debian
+	scripts/lab.sh
 
 os: ## the same with a whole Debian: unpack it, mount it, boot it read-write, log in, check what it left
 	scripts/os.sh
@@ -27,4 +30,4 @@ setup: ## install what the commands above need (Debian)
 
 clean: ## remove what was built, downloaded and generated
 	rm -rf target examples/lab/generated
-	[ ! -e examples/os/generated ] || rm -rf examples/os/generated || sudo rm -rf examples/os/generated
+	for made in examples/os/generated examples/nfs-lab/generated; do [ ! -e "$$made" ] || rm -rf "$$made" || sudo rm -rf "$$made"; done

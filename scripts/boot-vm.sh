@@ -6,9 +6,10 @@
 #
 # FORMAT      raw | vmdk | qcow2 | vdi | vpc (a VHD) | vhdx, as qemu calls them; ova:OFFSET:SIZE is the VMDK at these
 #             bytes of an OVA, read in place. An image may be the child of another.
-# CONTROLLER  pvscsi (default) | nvme | virtio | virtio-scsi | ide
+# CONTROLLER  pvscsi (default) | nvme | virtio | virtio-scsi | ide | ahci
 #
 # Environment: BOOT_NIC (vmxnet3), BOOT_MEMORY in MiB (256), BOOT_TIMEOUT in seconds (180), QEMU (qemu-system-x86_64).
+# BOOT_NETWORK=open lets the guest reach this host, as 10.0.2.2, and what the host reaches.
 # The image is opened read-only: what the guest writes goes to a temporary file below TMPDIR and is dropped;
 # with BOOT_SNAPSHOT=off it goes to the image, with BOOT_OVERLAY=FILE to a qcow2 file over the image, made anew.
 # BOOT_MARKER is the line that means success (MIRAGEFS-GUEST: ok). The serial line reads from BOOT_INPUT (/dev/null).
@@ -16,7 +17,7 @@
 set -euo pipefail
 
 usage() {
-    echo "usage: boot-vm.sh IMAGE raw|vmdk|qcow2|vdi|vpc|vhdx|ova:OFFSET:SIZE [pvscsi|nvme|virtio|virtio-scsi|ide]" >&2
+    echo "usage: boot-vm.sh IMAGE raw|vmdk|qcow2|vdi|vpc|vhdx|ova:OFFSET:SIZE [pvscsi|nvme|virtio|virtio-scsi|ide|ahci]" >&2
     exit 2
 }
 
@@ -51,9 +52,12 @@ virtio) disk=(-device "virtio-blk-pci,drive=disk,bootindex=0") ;;
 nvme) disk=(-device "nvme,drive=disk,serial=disk,bootindex=0") ;;
 # The PIIX controller, for which the lab's kernel has a driver, is only on the older machine.
 ide) machine=pc disk=(-device "ide-hd,drive=disk,bus=ide.0,bootindex=0") ;;
+ahci) disk=(-device "ide-hd,drive=disk,bus=ide.0,bootindex=0") ;;
 *) usage ;;
 esac
 
+restrict=on
+[ "${BOOT_NETWORK:-}" != open ] || restrict=off
 snapshot=${BOOT_SNAPSHOT:-on}
 if [ -n "${BOOT_OVERLAY:-}" ]; then
     qemu-img create -q -f qcow2 -F "${format/ova:*/vmdk}" -b "json:$block" "$BOOT_OVERLAY"
@@ -67,7 +71,7 @@ timeout_seconds=${BOOT_TIMEOUT:-180}
 log=$(mktemp "${TMPDIR:-/tmp}/boot-vm.XXXXXX")
 trap 'rm -f "$log"' EXIT
 
-# A comma inside an option's value is written twice. restrict=on: the guest reaches nothing outside.
+# A comma inside an option's value is written twice. With restrict=on the guest reaches nothing outside.
 # romfile= keeps the firmware from trying the network. --foreground: Ctrl-C reaches qemu too.
 # stdbuf: what ends in no line's end, such as a prompt, is shown at once.
 start=$EPOCHREALTIME
@@ -76,7 +80,7 @@ timeout --foreground --kill-after=5 "$timeout_seconds" "${QEMU:-qemu-system-x86_
     -accel tcg -machine "$machine" -cpu qemu64 -smp 1 -m "${BOOT_MEMORY:-256}" \
     -nodefaults -vga none -display none -monitor none -serial stdio -no-reboot \
     -drive "file=json:${block//,/,,},id=disk,if=none,snapshot=$snapshot,cache=unsafe" "${disk[@]}" \
-    -netdev user,id=net,restrict=on -device "$nic,netdev=net,romfile=" \
+    -netdev "user,id=net,restrict=$restrict" -device "$nic,netdev=net,romfile=" \
     <"${BOOT_INPUT:-/dev/null}" 2>&1 | stdbuf -o0 tr -d '\r' | tee "$log" || status=${PIPESTATUS[0]}
 seconds=$(awk -v from="$start" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }')
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Install what is missing on a Debian machine, and nothing else. A second run changes nothing.
 #
-#   setup.sh [demo|os|test|long|bench]
+#   setup.sh [demo|os|lab|test|long|bench]
 #
 # demo: what building, mounting, checking and booting the example needs. os: also what unpacks the Debian of examples/os.
+# lab: also the servers of examples/nfs-lab.
 # test (default): also what the tests run; the Python readers of tests/readers come from PyPI, below target/tools.
 # bench: also the other servers that the benchmark of the read path compares with.
 # long: also cargo-fuzz, a C++ compiler for it, and fsx, which `make test-long` runs; Debian has none, so cargo builds it below target/tools.
@@ -17,9 +18,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 profile=${1:-test}
 case $profile in
-demo | os | test | long | bench) ;;
+demo | os | lab | test | long | bench) ;;
 *)
-    echo "usage: setup.sh [demo|os|test|long|bench]" >&2
+    echo "usage: setup.sh [demo|os|lab|test|long|bench]" >&2
     exit 2
     ;;
 esac
@@ -89,13 +90,13 @@ list_missing() {
     need qemu-system-x86_64 qemu-utils qemu-system-x86
     need_static_busybox
     [ "$profile" = demo ] || need mmdebstrap mmdebstrap
+    [ "$profile" = demo ] || [ "$profile" = os ] || need_servers
     is_for_tests || return 0
     need 7zz 7zip
     need vmdkinfo libvmdk-utils
     need vhdiinfo libvhdi-utils
     need qcowinfo libqcow-utils
     need xmllint libxml2-utils
-    need nginx nginx-light
     need_qemu_over_http
     need chromium chromium
     need chromedriver chromium-driver
@@ -117,6 +118,16 @@ list_missing() {
     [ -x /usr/bin/time ] || missing+=(time)
     [ "$profile" != long ] || need g++ g++
     [ "$profile" != bench ] || need_peers
+}
+
+# What serves the lab's root and images, and what asks them.
+need_servers() {
+    need nginx nginx-light
+    need curl curl
+    need ganesha.nfsd nfs-ganesha nfs-ganesha-vfs
+    need rpcbind rpcbind
+    need ip iproute2
+    need unshare util-linux
 }
 
 # Other FUSE servers of disk images, which the benchmark reads beside ours.
@@ -193,10 +204,21 @@ mapfile -t packages < <(with_versions "${missing[@]}")
 echo "setup.sh: installing ${packages[*]}"
 as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends --allow-downgrades "${packages[@]}"
-# The tests start a web server of their own; the package would leave another one running.
-case " ${packages[*]} " in
-*' nginx-light '*) [ ! -d /run/systemd/system ] || as_root systemctl --quiet disable --now nginx ;;
-esac
+# The tests and the lab start servers of their own; the packages would leave others running.
+stop_new_servers() {
+    local package units
+    [ -d /run/systemd/system ] || return 0
+    for package in "${packages[@]}"; do
+        case $package in
+        nginx-light) units=(nginx) ;;
+        nfs-ganesha) units=(nfs-ganesha) ;;
+        rpcbind) units=(rpcbind.socket rpcbind.service) ;;
+        *) continue ;;
+        esac
+        as_root systemctl --quiet disable --now "${units[@]}"
+    done
+}
+stop_new_servers
 
 list_missing
 [ ${#missing[@]} -eq 0 ] || die "still missing after the installation: ${missing[*]}"

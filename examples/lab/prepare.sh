@@ -20,47 +20,6 @@ die() {
     exit 1
 }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
-}
-
-# The package of the newest kernel, as apt knows it; nothing if apt has no lists.
-kernel_package() {
-    apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-/ { print $2; exit }'
-}
-
-# As root, apt would drop to a user that may not write here, and warn. What was cut short is never taken for whole.
-download() { # PACKAGE
-    mkdir -p "$cache/partial"
-    (cd "$cache/partial" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$1") || return 1
-    mv "$cache/partial/$1"_*.deb "$cache/"
-}
-
-# Print the directory that holds the unpacked kernel package.
-fetch_kernel() {
-    local package unpacked debs
-    package=$(kernel_package)
-    # A kernel that was fetched before will do; `make clean` brings a newer one.
-    debs=("$cache"/linux-image-*-cloud-amd64_*.deb)
-    if [ ! -e "${debs[0]}" ]; then
-        if [ -z "$package" ] || ! download "$package" >&2; then
-            echo "prepare.sh: refreshing apt's lists" >&2
-            as_root apt-get -qq update >&2
-            package=$(kernel_package)
-            [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64 (Debian's main archive, amd64)"
-            download "$package" >&2
-        fi
-        debs=("$cache"/linux-image-*-cloud-amd64_*.deb)
-    fi
-    unpacked=${debs[0]%.deb}
-    if [ ! -d "$unpacked" ]; then
-        rm -rf "$unpacked.partial"
-        dpkg -x "${debs[0]}" "$unpacked.partial"
-        mv "$unpacked.partial" "$unpacked"
-    fi
-    echo "$unpacked"
-}
-
 # Fixed modes, then fixed times; links keep their own.
 normalise() { # DIRECTORY
     find "$1" -type d -exec chmod 0755 {} +
@@ -94,7 +53,7 @@ add_to_home() { # DIRECTORY
 
 build() { # OUTPUT DIRECTORY
     local out=$1 kernel module_directory module_options=()
-    kernel=$(fetch_kernel)
+    kernel=$("$project/scripts/fetch-kernel.sh" "$cache")
     mkdir -p "$out/boot" "$out/home"
     local images=("$kernel"/boot/vmlinuz-*) versions=("$kernel"/lib/modules/*)
     cp "${images[0]}" "$out/boot/vmlinuz"

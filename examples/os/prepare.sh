@@ -21,6 +21,8 @@ generated=$os/generated
 suite=bookworm
 # zstd packs the initramfs; update-initramfs would take gzip without it, which unpacks more slowly.
 packages=(systemd-sysv udev linux-image-cloud-amd64 zstd)
+# shellcheck source=scripts/debian-archive.sh
+. "$project/scripts/debian-archive.sh"
 # No package of these needs what is left out here.
 left_out=(/usr/share/doc /usr/share/man /usr/share/info /usr/share/locale)
 
@@ -34,25 +36,11 @@ as_owner() {
     ${become:+"$become"} "$@"
 }
 
-# Lines of a sources.list, as apt of this machine has them.
-sources_of_this_machine() {
-    apt-get indextargets --format "deb \$(SITE) \$(RELEASE) \$(COMPONENT)" 'Created-By: Packages' 'Origin: Debian' |
-        grep -E " ($suite|$suite-updates|$suite-security) " | sort -u || true
-}
-
-# How this machine reaches them: dated mirrors and proxies need these.
-apt_options_of_this_machine() {
-    apt-config dump | grep -E '^Acquire::(Check-Valid-Until|Check-Date|https?::Proxy) ' || true
-}
-
 # Print the options of mmdebstrap but for mode and format, one a line.
 options() {
-    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg line
-    local IFS=,
+    local line IFS=,
     printf '%s\n' --variant=minbase "--include=${packages[*]}"
-    [ ! -e "$keyring" ] || echo "--keyring=$keyring"
-    printf '%s\n' "--aptopt=Acquire::Languages \"none\"" "--aptopt=APT::Install-Recommends \"false\""
-    while read -r line; do [ -z "$line" ] || echo "--aptopt=${line%;}"; done < <(apt_options_of_this_machine)
+    archive_options
     for line in "${left_out[@]}"; do echo "--dpkgopt=path-exclude=$line/*"; done
     echo "--customize-hook=echo root:miragefs | chroot \"\$1\" chpasswd"
     # What belongs to this machine stays here.
@@ -66,7 +54,7 @@ unpack() { # TARGET OPTION...
     local target=$1 arguments sources=()
     shift
     mapfile -t arguments < <(options)
-    sources_of_this_machine >"$staging/sources.list"
+    sources_of_this_machine "$suite" >"$staging/sources.list"
     [ ! -s "$staging/sources.list" ] || sources=("$staging/sources.list")
     as_owner mmdebstrap "$@" "${arguments[@]}" "$suite" "$target" "${sources[@]}"
 }
@@ -120,7 +108,7 @@ mkdir -p "$generated"
 exec 9>"$generated/lock"
 flock 9
 [ "$how" = with_root ] || write_config
-stamp=$(sha256sum <"${BASH_SOURCE[0]}")
+stamp=$(cat "${BASH_SOURCE[0]}" "$project/scripts/debian-archive.sh" | sha256sum)
 if [ -d "$generated/root" ] && [ "$(cat "$generated/stamp" 2>/dev/null)" = "$stamp" ]; then
     echo "${generated#"$project"/}: nothing changed"
     exit 0

@@ -1,0 +1,2 @@
+# What every login of the lab starts with.
+export EDITOR=nano
