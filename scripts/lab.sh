@@ -72,7 +72,10 @@ take_down() {
     if mountpoint -q "$scratch/images"; then
         "$program" unmount "$scratch/images" || fusermount3 -u -z "$scratch/images" || umount --lazy "$scratch/images"
     fi
-    [ -z "$nfs" ] || { as_root kill -KILL "$nfs"; wait "$nfs" 2>/dev/null || true; }
+    if [ -n "$nfs" ]; then
+        as_root kill -KILL "$(namespace)" || true
+        wait "$nfs" 2>/dev/null || true
+    fi
     as_root rm -rf --one-file-system "$scratch"
     nginx='' nfs='' scratch=''
 }
@@ -122,9 +125,12 @@ serve_nfs() {
         kill -0 "$nfs" 2>/dev/null || { cat "$scratch/nfs.log" >&2; die "the NFS server ended"; }
         sleep 0.05
     done
-    # With sudo the process of the namespaces is a child of that.
-    nfs_inside=$(pgrep -f -o "unshare --net .*$scratch/nfs.ready")
     echo "10.0.2.2:/srv/client, which only the machines of this lab can reach"
+}
+
+# The process that holds the server's namespaces: a child of ours, or of sudo.
+namespace() {
+    pgrep -f -o "^unshare --net .*$scratch/nfs.ready"
 }
 
 # Until an edit's images are all ready, those before it are shown.
@@ -193,7 +199,7 @@ boot() { # MESSAGE VERSION
     local disk controller card memory
     # shellcheck source=/dev/null
     . "$scratch/hardware"
-    as_root nsenter --net --target "$nfs_inside" env TMPDIR="$scratch" BOOT_NIC="$card" BOOT_MEMORY="$memory" \
+    as_root nsenter --net --target "$(namespace)" env TMPDIR="$scratch" BOOT_NIC="$card" BOOT_MEMORY="$memory" \
         BOOT_NETWORK=open BOOT_TIMEOUT=600 BOOT_MARKER="MIRAGEFS-LAB: ok: $1, $2" \
         scripts/boot-vm.sh "$disk" vmdk "$controller"
     # What the machine wrote is gone with it.
