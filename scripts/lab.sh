@@ -91,10 +91,15 @@ build() {
     cargo build --release --locked
 }
 
-# The older of two kernels, so that there is something to upgrade.
+# The older of two kernels, so that there is something to upgrade. A small root is made anew, a Debian gets the check of today.
 make_root() {
+    mkdir -p "$(dirname "$root")"
+    exec 9>"$(dirname "$root")/lab.lock"
+    flock 9
+    [ "$kind" = debian ] || as_root rm -rf --one-file-system "$root"
     LAB_KERNEL=previous "$example/make-root.sh" "$kind" "$root"
     as_root "$example/make-root.sh" rewind "$root"
+    as_root install -m 0755 "$example/guest/lab-check" "$root/usr/local/sbin/lab-check"
 }
 
 # What an administrator has in a directory of his own. The config's line that changes is in run.toml.

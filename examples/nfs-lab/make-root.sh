@@ -116,6 +116,7 @@ upgrade() {
     local newest
     newest=$(versions | tail -n 1)
     if [ -e "$root/usr/bin/apt-get" ]; then
+        in_root apt-get -qq update
         in_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y linux-image-amd64
     else
         in_root true

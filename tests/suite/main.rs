@@ -31,6 +31,7 @@ mod mount;
 mod mount_command;
 mod mounted;
 mod mounted_sources;
+mod nfs_lab;
 mod os;
 mod ova;
 mod planned;
