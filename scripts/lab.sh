@@ -266,6 +266,7 @@ show_table() {
     while read -r line name; do row "$name" "$line" ""; done <"$scratch/classic.times"
     row "notice, plan, compress what changed" "" "$changed"
     row "download, check the manifest, take the disk out" "$classic_fetched" "$changed_fetched"
+    row "until the client has the disk" "$(sum "$classic_built" "$classic_fetched")" "$(sum "$changed" "$changed_fetched")"
     row "boot until the marker, and power off" "$classic_booted" "$changed_booted"
     row "all" "$(sum "$classic_built" "$classic_fetched" "$classic_booted")" \
         "$(sum "$changed" "$changed_fetched" "$changed_booted")"
