@@ -4,7 +4,7 @@
 # root is up over NFS. Then a line of the config changes, a kernel is upgraded in the root, and all is made the classic way, too.
 # At the end everything is taken down. Installs what is missing and builds.
 #
-# Environment: LAB=small (default; busybox, seconds) or LAB=debian (Debian 12, a gigabyte below examples/nfs-lab/generated, minutes);
+# Environment: LAB=small (default; busybox, seconds) or LAB=debian (Debian 12, 700 MiB below examples/nfs-lab/generated, minutes);
 # MIRAGEFS (the program to show; without it, target/release/miragefs is built).
 # Root, or sudo: the root belongs to root, and namespaces and loop devices are root's.
 set -euo pipefail
@@ -72,10 +72,11 @@ take_down() {
     if mountpoint -q "$scratch/images"; then
         "$program" unmount "$scratch/images" || fusermount3 -u -z "$scratch/images" || umount --lazy "$scratch/images"
     fi
-    if [ -n "$nfs" ]; then
-        as_root kill -KILL "$(namespace)" || true
-        wait "$nfs" 2>/dev/null || true
-    fi
+    # It may only just have been started.
+    while [ -n "$nfs" ] && kill -0 "$nfs" 2>/dev/null; do
+        as_root kill -KILL "$(namespace)" 2>/dev/null || true
+        sleep 0.05
+    done
     as_root rm -rf --one-file-system "$scratch"
     nginx='' nfs='' scratch=''
 }

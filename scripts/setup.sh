@@ -128,6 +128,7 @@ need_servers() {
     need rpcbind rpcbind
     need ip iproute2
     need unshare util-linux
+    need pgrep procps
 }
 
 # Other FUSE servers of disk images, which the benchmark reads beside ours.

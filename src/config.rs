@@ -1,7 +1,7 @@
 //! From the config as typed to a validated [`spec::Spec`].
 //!
 //! Invariant: what the text and a `stat` of the paths that it names can tell is checked here, with file, line and
-//! column; what the sources hold is looked at by `synth`. No source is opened.
+//! column; what the sources hold is looked at by `synth`. No source is opened, but `newest` lists the names of a directory.
 
 use std::env;
 use std::path::{Path, PathBuf};

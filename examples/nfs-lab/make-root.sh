@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the root file system that the lab's machines have over NFS, and renew its kernel.
 #
-#   make-root.sh debian DIRECTORY      Debian 12 with the generic kernel, by mmdebstrap; 1 GiB, a few minutes
+#   make-root.sh debian DIRECTORY      Debian 12 with the generic kernel, by mmdebstrap; 700 MiB, a minute or more
 #   make-root.sh small DIRECTORY       busybox and the kernel for virtual machines; seconds, for tests
 #   make-root.sh upgrade DIRECTORY     install a newer kernel, as apt does it in the root; a small root gets the same
 #                                      kernel once more, under the next version
@@ -79,7 +79,7 @@ previous_kernel() {
     apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-amd64$' | cut -d ' ' -f 1 | sort -V | tail -n 2 | head -n 1
 }
 
-# What apt must not find yet when it makes the first initrd comes before the packages, what needs them behind.
+# The kernel comes last, so that its initrd is made with all that configure-debian writes.
 make_debian() { # DIRECTORY
     local kernel=${LAB_KERNEL:-linux-image-amd64} arguments=() sources=() include
     [ "$kernel" != previous ] || kernel=$(previous_kernel)
@@ -119,6 +119,7 @@ upgrade() {
         in_root apt-get -qq update
         in_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y linux-image-amd64
     else
+        # Nothing to install, but what apt needs in a root is bound into it for a moment all the same.
         in_root true
         # 6.1.0-56-cloud-amd64 becomes 6.1.0-57-cloud-amd64.
         add_small_kernel "$root" "$(awk -F - -v OFS=- '{ $2++; print }' <<<"$newest")"

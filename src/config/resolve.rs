@@ -1,6 +1,6 @@
 //! From the typed values to the [`Spec`]: defaults, limits, and whether the paths exist.
 //!
-//! Invariant: sources are looked at with `stat` and `faccessat` only, never opened.
+//! Invariant: sources are looked at with `stat` and `faccessat` only, never opened, except that [`newest`] lists a directory.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
